@@ -1,0 +1,127 @@
+"""`sluice convert`: files to FHIR without loading anything."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from tasks.model import Frame
+    from tasks.pipeline import Pipeline
+
+_CHUNK = 1 << 20
+_HL7 = (b"MSH", b"FHS", b"BHS", b"\x0bMSH", b"\x0b")
+
+
+def convert(
+    paths: Annotated[
+        list[str] | None, typer.Argument(metavar="PATH…|-", help="Files, or - for standard input.")
+    ] = None,
+    format_name: Annotated[
+        str, typer.Option("--format", help="hl7v2, csv, fhir-ndjson, fhir-bundle; seen from the content if not given.")
+    ] = "",
+    mapping: Annotated[str, typer.Option(help="The mapping: v2, or a file's stem under mappings/csv.")] = "",
+    partner: Annotated[str, typer.Option(help="Whose identifiers these are; also the name of the overlay.")] = "local",
+    timezone: Annotated[str, typer.Option(help="The zone of times without an offset, e.g. America/New_York.")] = "",
+    coverage: Annotated[bool, typer.Option(help="Say instead how much of HL7's v2-to-FHIR guide is mapped.")] = False,
+) -> None:
+    """Convert files and print one line of JSON a record: source, index, bundle, findings.
+
+    `bundle` is null where a record has an error; then the exit code is 1.
+    """
+    if coverage:
+        from tasks.convert.coverage import report
+
+        print(report())
+        return
+    if not paths:
+        raise typer.BadParameter("which file? give a path, or - for standard input")
+    failed = False
+    for path in paths:
+        with _open(path) as stream:
+            failed = _file(path, stream, format_name, mapping, partner, timezone or None) or failed
+    if failed:
+        raise typer.Exit(1)
+
+
+def _open(path: str) -> IO[bytes]:
+    from tasks.errors import ConfigError
+
+    if path == "-":
+        return sys.stdin.buffer
+    try:
+        return Path(path).open("rb")
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}; give the path of a file that can be read") from None
+
+
+def _file(path: str, stream: IO[bytes], format_name: str, mapping: str, partner: str, timezone: str | None) -> bool:
+    from mappings.engine.json import dumps
+    from tasks.errors import BadRecord
+
+    head = stream.read(_CHUNK)
+    pipeline = _pipeline(path, head, format_name, mapping, partner, timezone)
+    failed = False
+    try:
+        for frame in pipeline.format.split(_chunks(head, stream)):
+            line, good = _line(path, frame, pipeline)
+            failed = failed or not good
+            sys.stdout.buffer.write(dumps(line) + b"\n")
+    except BadRecord as error:
+        findings = [_finding(finding) for finding in error.findings]
+        sys.stdout.buffer.write(dumps({"source": path, "index": 0, "bundle": None, "findings": findings}) + b"\n")
+        failed = True
+    sys.stdout.buffer.flush()
+    return failed
+
+
+def _chunks(head: bytes, stream: IO[bytes]) -> Iterator[bytes]:
+    while head:
+        yield head
+        head = stream.read(_CHUNK)
+
+
+def _pipeline(path: str, head: bytes, format_name: str, mapping: str, partner: str, timezone: str | None) -> Pipeline:
+    from mappings.engine.model import Profile
+    from tasks.errors import ConfigError
+    from tasks.pipeline import Pipeline
+
+    name = format_name or guess(head)
+    if name == "csv" and not mapping:
+        raise ConfigError(f"{path}: looks like CSV: say with --mapping which mapping file is meant (mappings/csv)")
+    return Pipeline(Profile(partner, mapping or "v2", timezone), name)
+
+
+def guess(head: bytes) -> str:
+    """Return the format that a file's first bytes look like."""
+    text = head.removeprefix(b"\xef\xbb\xbf").lstrip()
+    if head.startswith(_HL7) or text[:4].lstrip(b"\x0b").startswith((b"MSH", b"FHS", b"BHS")):
+        return "hl7v2"
+    if text.startswith(b"{"):
+        first = text.split(b"\n", 1)[0].strip()
+        whole = first.endswith(b"}") and first.count(b"{") == first.count(b"}")
+        is_bundle = b'"Bundle"' in (first if whole else text[:4096])
+        return "fhir-bundle" if is_bundle else "fhir-ndjson"
+    return "csv"
+
+
+def _line(path: str, frame: Frame, pipeline: Pipeline) -> tuple[dict[str, Any], bool]:
+    from tasks.convert.bundle import bundle
+
+    done = pipeline.run(frame)
+    good = not done.failed and bool(done.conversion.entries)
+    line = {
+        "source": path,
+        "index": frame.ordinal,
+        "bundle": bundle(done.conversion) if good else None,
+        "findings": [_finding(finding) for finding in done.conversion.findings],
+    }
+    return line, good
+
+
+def _finding(finding: Any) -> dict[str, str]:
+    return {"code": finding.code, "location": finding.location, "severity": finding.severity}

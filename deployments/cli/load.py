@@ -1,0 +1,75 @@
+"""`sluice load`: FHIR files into a destination."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from collections import Counter
+    from collections.abc import Callable
+
+    from tasks.load import LoadSummary
+
+
+def load(
+    paths: Annotated[list[Path], typer.Argument(help="NDJSON files, Bundles, or a folder that an export filled.")],
+    *,
+    to: Annotated[str, typer.Option("--to", help="A destination's name, or the path of its file.")],
+    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Load FHIR NDJSON or Bundles into a destination; exit code 1 where anything was refused."""
+    from deployments.cli.output import as_json
+    from tasks.destinations import open_destination
+    from tasks.load import Loader
+
+    destination = open_destination(to)
+    try:
+        summary = Loader(destination, moved=_shown()).load(paths)
+    finally:
+        destination.close()
+    if json:
+        as_json(summary.as_json())
+    else:
+        _print(summary)
+    if not summary.complete:
+        raise typer.Exit(1)
+
+
+def _shown() -> Callable[[Counter[str], int], None]:
+    """Return what shows progress: a line that is written over on a terminal, nothing in a pipe."""
+    import sys
+    import time
+
+    if not sys.stderr.isatty():
+        return lambda _counts, _of: None
+    began = time.monotonic()
+
+    def show(counts: Counter[str], total: int) -> None:
+        done = sum(counts.values())
+        rate = done / max(time.monotonic() - began, 0.001)
+        left = f", about {(total - done) / rate:.0f} s left" if done and total > done else ""
+        sys.stderr.write(f"\r{done}/{total} resources, {rate:.0f}/s{left}\033[K")
+        sys.stderr.flush()
+
+    return show
+
+
+def _print(summary: LoadSummary) -> None:
+    import sys
+
+    if sys.stderr.isatty():
+        sys.stderr.write("\r\033[K")
+    for status in ("sent", "unchanged", "duplicate", "refused", "retry"):
+        if summary.outcomes[status] or status == "sent":
+            print(f"{status}: {summary.outcomes[status]}")
+    if summary.ids_given:
+        print(f"{summary.ids_given} resources had no id and were given one, from their bundle or their content")
+    for (code, location, answer), count in summary.refusals.most_common():
+        print(f"  {count} × {code} at {location} ({answer})")
+    for place in summary.unreadable:
+        print(f"  {place['file']} {place['place']}: {place['code']}".rstrip())
+    if summary.outcomes["retry"]:
+        print("the destination took not everything now: run the same command again", file=sys.stderr)

@@ -1,0 +1,22 @@
+"""`sluice status --late`: what did not come as its feed expects it, by the ledger alone."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from tasks.feed import feed_files, load
+from tasks.ledger import expectations
+from tasks.ledger.db import connect
+from tasks.settings import settings
+
+
+def late_rows() -> list[dict[str, Any]]:
+    """Return one row for each thing that is not as expected, by feed and day; raises `ConfigError`."""
+    now = datetime.now(UTC)
+    with connect(settings().warehouse_url) as connection:
+        return [
+            expectations.as_row(one)
+            for feed in map(load, feed_files())
+            for one in expectations.not_as_expected(connection, feed, now)
+        ]

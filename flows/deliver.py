@@ -1,0 +1,38 @@
+"""The flow that lets one destination catch up, at its own pace and beside every feed's runs."""
+
+from __future__ import annotations
+
+from prefect import flow
+from prefect.runtime import flow_run
+
+from flows.connections import use_block, use_blocks
+from tasks import log
+from tasks.deliver.task import deliver
+from tasks.destinations import read
+from tasks.feed import feed_files, load
+from tasks.ledger.db import connect
+from tasks.ledger.receipts import feeds_due
+from tasks.receipt.task import receipts
+from tasks.settings import settings
+
+
+@flow(name="deliver", flow_run_name="{destination}", persist_result=False)
+def deliver_all(destination: str) -> dict[str, int]:
+    """Send a destination everything that it does not have yet and that is due; return counts by status.
+
+    Deliveries that waited for it may have ended with that: their partners get their receipts.
+    """
+    log.configure()
+    use_block(read(destination)[1].connection or destination)
+    run_id = str(flow_run.id or "")
+    counts = deliver(destination, run_id)
+    for feed in _feeds_due():
+        use_blocks(load(feed))
+        # a partner's folder that cannot be written to is that feed's failure, not the destination's
+        receipts(feed, run_id, return_state=True)
+    return counts
+
+
+def _feeds_due() -> list[str]:
+    with connect(settings().warehouse_url) as connection:
+        return [name for name in feeds_due(connection) if name in feed_files()]

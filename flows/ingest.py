@@ -1,0 +1,57 @@
+"""The main flow: what a partner dropped becomes rows in the warehouse and resources at its destinations."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from prefect import flow
+
+from flows import show
+from flows.feed_run import FeedRun, feed_run
+from tasks.deliver.task import deliver
+from tasks.gate.task import gate
+from tasks.process.task import land, process, restore
+from tasks.publish.task import publish, retract
+from tasks.receipt.task import receipts
+from tasks.replay.task import release
+
+
+@flow(name="ingest", flow_run_name="{feed}", persist_result=False)
+def ingest(feed: str) -> dict[str, Any]:
+    """Poll one feed once and take what is there through every stage; return the ledger's counts of this run."""
+    with feed_run(feed) as run:
+        if run.token is None:
+            return run.nothing("another run is working on this feed")
+        landed = land(feed, run.token, run.id)
+        _batches(run)
+        for destination in run.feed.destinations:
+            deliver.with_options(**show.delivered(run, destination))(destination, run.id)
+        counts = show.summary(run, landed)
+        receipts(feed, run.id)
+        return counts
+
+
+def _batches(run: FeedRun) -> None:
+    """What an earlier run staged first, then batch after batch until nothing is unread."""
+    assert run.token is not None  # noqa: S101
+    progress = show.Progress(run)
+    for batch_id in run.left_over():
+        restore(run.feed.name, batch_id, run.token)
+        _publish_if_good(run, batch_id)
+    while (staged := process(run.feed.name, run.token, run.id))["read"]:
+        progress.read(staged)
+        if staged["batch_id"] is not None:
+            _publish_if_good(run, staged["batch_id"])
+    progress.done()
+    if run.has_mended():
+        release(run.feed.name, run.token, run.id)
+    if run.has_corrections():
+        retract(run.feed.name, run.token, run.id)
+
+
+def _publish_if_good(run: FeedRun, batch_id: int) -> None:
+    assert run.token is not None  # noqa: S101
+    verdict = gate(run.feed.name, batch_id, run.token)
+    show.verdict(run, batch_id, verdict)
+    if verdict["passed"]:
+        publish.with_options(**show.assets(run))(batch_id, run.token, run.id)

@@ -1,0 +1,173 @@
+"""The body of a segment map's generated function: a field at a time, each read once."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+from mappings.engine import codegen
+from mappings.engine.codegen import Row, Unit, Writer, identifier, nested, wrap_inner
+from mappings.engine.elements import resolve
+from mappings.engine.emit import Put, Shop, field_term, guarded, place_of, put_dict, resolved, write_value
+from mappings.engine.errors import Mistake, nearest
+from mappings.engine.protocols import CLEAR
+from mappings.engine.registry import FUNCTIONS
+
+
+def segment(unit: Unit, shop: Shop) -> str:
+    """Write the function of a segment's map; return its source."""
+    writer, problems = shop.writer, shop.problems
+    writer.add("f = seg.field; n = seg.count")
+    if unit.within:
+        writer.add("o = {}")
+    elif not unit.living:
+        writer.add("o = node.resource")
+    fields: dict[tuple[str, int] | None, list[Row]] = {}
+    for order, row in enumerate(resolved(unit, problems)):
+        unit.covers |= row.covers
+        plain = row.source is not None and row.source.number is not None and "drop" not in row.line.values
+        plain = plain and not isinstance(row.line.values.get("from"), list)
+        key = (row.source.root, row.source.number) if plain else (f"~{order}", 0)
+        fields.setdefault(key, []).append(row)
+    for rows in fields.values():
+        guarded(problems, rows[0].line, partial(_field, unit, shop, rows))
+    if unit.within:
+        steps = resolve(unit.head.values["to"], unit.within)
+        writer.add("if o:")
+        value = "[o]" if steps[-1].many else "o"
+        writer.add(f"    node.say({unit.head.values.get('slot', unit.root)!r}, {unit.within!r}, {value})")
+    return "\n".join([f"def {identifier(unit.name)}(seg, run, node):", *writer.lines])
+
+
+def _field(unit: Unit, shop: Shop, rows: list[Row]) -> None:
+    writer = shop.writer
+    base = writer.depth
+    ref = rows[0].source
+    if "drop" in rows[0].line.values:
+        return
+    if ref is None or ref.number is None or isinstance(rows[0].line.values.get("from"), list):
+        for row in rows:
+            _whole_row(unit, shop, row)
+            writer.depth = base
+        return
+    own = ref.root == unit.root
+    if own:
+        writer.add(f"v = f({ref.number}) if n >= {ref.number} else None")
+    else:
+        writer.add(f"v = field_of(run.scope.segment({ref.root!r}), {ref.number})")
+    writer.add("if v:")
+    writer.depth += 1
+    body = writer.depth
+    writer.add("w = v[0][0] if v[0] else None")
+    writer.add(f"if w and w[0] == {CLEAR!r} and len(v) == 1 and len(v[0]) == 1:")
+    writer.depth += 1
+    for row in rows:
+        _clear(unit, writer, row)
+    writer.depth = body
+    writer.add("else:")
+    writer.depth += 1
+    inner = writer.depth
+    for row in rows:
+        _field_row(unit, shop, row)
+        writer.depth = inner
+    writer.depth = base
+
+
+def _slot(unit: Unit, row: Row) -> str:
+    slot = row.line.values.get("slot")
+    if slot:
+        return str(slot)
+    if row.source is None or "ref" in row.line.values:
+        return f"~{unit.root}" if "const" in row.line.values else unit.root
+    return row.source.text.split(".")[0].split("[")[0]
+
+
+def _clear(unit: Unit, writer: Writer, row: Row) -> None:
+    if unit.within or not row.said:
+        writer.add("pass")
+        return
+    when = codegen.condition(row.line, field_term(unit))
+    path = row.path.replace("_", "")
+    writer.add(f"{f'if {when}: ' if when else ''}node.clear({_slot(unit, row)!r}, {path!r})")
+
+
+def _field_row(unit: Unit, shop: Shop, row: Row) -> None:
+    writer = shop.writer
+    when = codegen.condition(row.line, field_term(unit))
+    if when:
+        writer.add(f"if {when}:")
+        writer.depth += 1
+    assert row.source is not None  # noqa: S101 - the caller groups by it
+    if row.source.rep:
+        writer.add(f"for c in v[{row.source.rep - 1}:{row.source.rep}]:")
+    elif row.many or row.line.values.get("reps") == "all":
+        writer.add("for c in v:")
+    else:
+        if "reps" not in row.line.values:
+            place = place_of(unit, row.source, None, None)
+            writer.add(f"if len(v) > 1: run.find('repetition-not-carried', {place})")
+        writer.add("for c in v[:1]:")
+    writer.depth += 1
+
+    def put(row: Row, value: str) -> None:
+        _put_row(unit, writer, row, value)
+
+    _value_of_field(unit, shop, row, put)
+
+
+def _value_of_field(unit: Unit, shop: Shop, row: Row, put: Put) -> None:
+    name = row.line.values.get("as")
+    if name in FUNCTIONS and FUNCTIONS[name].kind == "segment":
+        raise Mistake(f"{name} takes a whole segment: write from: {unit.root}")
+    write_value(unit, shop, row, put)
+
+
+def _put_row(unit: Unit, writer: Writer, row: Row, value: str) -> None:
+    constants = row.line.values.get("set") or {}
+    if row.many:
+        text = wrap_inner(row, value, {} if row.extension else constants)
+        if unit.living and not unit.within:
+            writer.add(f"node.say({_slot(unit, row)!r}, {row.path!r}, [{text}])")
+        elif row.indexed is not None and row.inner:
+            writer.add(f"element(o, {row.path!r}, {row.indexed}).update({text})")
+        else:
+            put_dict(writer, "o", row.path, True, text)
+        return
+    if unit.living and not unit.within:
+        writer.add(f"node.say({_slot(unit, row)!r}, {row.path!r}, {value})")
+        for path, constant in nested_paths(unit, constants):
+            writer.add(f"node.say({_slot(unit, row)!r}, {path!r}, {constant!r})")
+        return
+    put_dict(writer, "o", row.path, False, value)
+    for path, constant in nested_paths(unit, constants):
+        writer.add(f"put(o, {path!r}, {constant!r})")
+
+
+def nested_paths(unit: Unit, constants: dict[str, Any]) -> list[tuple[str, Any]]:
+    """Return the constants of a row without a list: paths from the resource, each up to its first list."""
+    result = []
+    for path, value in nested(unit.type, constants).items():
+        result.append((path, value))
+    return result
+
+
+def _whole_row(unit: Unit, shop: Shop, row: Row) -> None:
+    writer = shop.writer
+    when = codegen.condition(row.line, field_term(unit))
+    if when:
+        writer.add(f"if {when}:")
+        writer.depth += 1
+    name = row.line.values.get("as")
+    if name in FUNCTIONS and FUNCTIONS[name].kind == "segment":
+        call = writer.keep(f"f_{name}", FUNCTIONS[name].call)
+        writer.add(f"{call}(seg, run, {'node' if unit.living and not unit.within else 'o'})")
+        return
+    if name is not None:
+        raise Mistake(
+            f"no segment function {name}{nearest(str(name), [n for n, f in FUNCTIONS.items() if f.kind == 'segment'])}"
+        )
+
+    def put(row: Row, value: str) -> None:
+        _put_row(unit, writer, row, value)
+
+    write_value(unit, shop, row, put)

@@ -1,0 +1,79 @@
+"""The few names that generated code calls."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mappings.engine.protocols import CLEAR, Components, Repetitions, Segment
+from mappings.engine.run import put
+
+EMPTY = frozenset({"", CLEAR, None})
+
+
+def joined(subcomponents: Any) -> str:
+    """Return a text whose author wrote `&` without escaping it."""
+    return "&".join(subcomponents)
+
+
+def whole(components: Components) -> str:
+    """Return a field as text, its separators put back where the author wrote them without escaping."""
+    if len(components) == 1 and len(components[0]) == 1:
+        return components[0][0]
+    return "^".join("&".join(subs) for subs in components)
+
+
+def part(components: Components, comp: int, sub: int = 1) -> str:
+    """Return one (sub)component, empty where it is absent or cleared."""
+    if len(components) < comp:
+        return ""
+    subs = components[comp - 1]
+    text = subs[sub - 1] if subs and len(subs) >= sub else ""
+    return "" if text == CLEAR else text
+
+
+def field_of(segment: Segment | None, number: int) -> Repetitions:
+    """Return a field of a segment that may not be there."""
+    return segment.field(number) if segment is not None else ()
+
+
+def value_of(segment: Segment | None, number: int, rep: int, comp: int, sub: int) -> str:
+    """Return a value of a segment that may not be there."""
+    return segment.value(number, rep, comp, sub) if segment is not None else ""
+
+
+def valued(segment: Segment | None, number: int) -> bool:
+    """Say whether a field holds anything but `""`."""
+    repetitions = segment.field(number) if segment is not None else ()
+    if not repetitions:
+        return False
+    return any(text not in EMPTY for components in repetitions for subs in components for text in subs)
+
+
+def count_of(segment: Segment | None, number: int) -> int:
+    """Return how many repetitions a field has."""
+    return len(field_of(segment, number))
+
+
+def element(target: dict[str, Any], path: str, index: int) -> dict[str, Any]:
+    """Return the list element number `index` at `path`, made where it is missing."""
+    *parents, last = path.split(".")
+    for name in parents:
+        target = target.setdefault(name, {})
+    elements: list[dict[str, Any]] = target.setdefault(last, [])
+    while len(elements) < index:
+        elements.append({})
+    return elements[index - 1]
+
+
+NAMES: dict[str, Any] = {
+    "EMPTY": EMPTY,
+    "count_of": count_of,
+    "element": element,
+    "field_of": field_of,
+    "joined": joined,
+    "part": part,
+    "put": put,
+    "value_of": value_of,
+    "valued": valued,
+    "whole": whole,
+}

@@ -1,0 +1,112 @@
+"""What a table of rows cannot say of IN1 to IN3: who insures, who is insured."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from mappings.engine.helpers import whole
+from mappings.engine.keys import text_of, typed
+from mappings.engine.protocols import Components, Segment
+from mappings.engine.registry import composite, segment, text
+from mappings.engine.run import Node
+
+if TYPE_CHECKING:
+    from mappings.engine.run import Run
+
+
+@composite("first-value", "string")
+def first_value(c: Components, run: Run, at: str, table: Any = None) -> str | None:
+    return text_of(c, 1) or None
+
+
+@composite("text-of-field", "string")
+def text_of_field(c: Components, run: Run, at: str, table: Any = None) -> str | None:
+    return whole(c).strip() or None
+
+
+@text("member-number", "Identifier")
+def member_number(value: str, run: Run, at: str, table: Any = None) -> dict[str, Any] | None:
+    """IN2-6 and IN2-8: the number of Medicare or Medicaid."""
+    kind = {"6": ("MC", "Patient's Medicare number"), "8": ("MA", "Patient Medicaid number")}.get(
+        at.split(".", maxsplit=1)[0]
+    )
+    found: dict[str, Any] = {"value": value.strip()}
+    if kind:
+        system = "http://terminology.hl7.org/CodeSystem/v2-0203"
+        found["type"] = {"coding": [{"system": system, "code": kind[0], "display": kind[1]}]}
+    return found if found["value"] else None
+
+
+@composite("case-manager", "CodeableConcept")
+def case_manager(c: Components, run: Run, at: str, table: Any = None) -> dict[str, Any] | None:
+    """IN3-21 names a case manager: SNOMED CT has the role."""
+    if not text_of(c, 1):
+        return None
+    return {"coding": [{"system": "http://snomed.info/sct", "code": "768832004"}], "text": "case manager"}
+
+
+@segment("insurer-reach")
+def insurer_reach(seg: Segment, run: Run, target: Node) -> None:
+    """IN1-5 to IN1-7: address, contact person and telephone of the insurer in IN1-4."""
+    names = seg.field(4)
+    pointer = run.maps["XON[Organization]"](names[0], run, "4") if names else None
+    if pointer is None:
+        return
+    node = run.nodes["Organization", pointer["reference"].split("/")[1]]
+    addresses = [value for c in seg.field(5) if (value := run.maps["XAD[Address]"](c, run, "5"))]
+    numbers = [value for c in seg.field(7) if (value := run.maps["XTN[ContactPoint]"](c, run, "7"))]
+    people = [{"name": value} for c in seg.field(6) if (value := run.maps["XPN[HumanName]"](c, run, "6"))]
+    for slot, path, found in (
+        ("IN1-5", "address", addresses),
+        ("IN1-6", "contact", people),
+        ("IN1-7", "telecom", numbers),
+    ):
+        if found:
+            node.mention(slot, path, found)
+
+
+_SELF = {"SEL", "SELF", "01", "18", "S", "PATIENT"}
+
+
+@segment("subscriber")
+def subscriber(seg: Segment, run: Run, target: Node) -> None:
+    """IN1-16 to IN1-19, 43, 49: the insured is the patient (IN1-17 says self) or a related person."""
+    patient = run.scope.find("Patient")
+    names = seg.field(16)
+    if patient is not None and seg.value(17).strip().upper() in _SELF:
+        target.say("IN1-16", "subscriber", patient.pointer())
+        return
+    number = seg.field(49)
+    found = typed("CX", number[0]) if number else None
+    key = [patient.id if patient else "", *(found[1] if found else [repr(names[:1])])]
+    if not names and found is None:
+        return
+    node = run.mention("RelatedPerson", (False, key))
+    _person(node, seg, run)
+    if patient is not None:
+        node.mention("PID", "patient", patient.pointer())
+    target.say("IN1-16", "subscriber", node.pointer())
+
+
+def _person(node: Node, seg: Segment, run: Run) -> None:
+    for number, name, path in (
+        (16, "XPN[HumanName]", "name"), (19, "XAD[Address]", "address"), (49, "CX[Identifier]", "identifier"),
+    ):  # fmt: skip
+        found = [value for c in seg.field(number) if (value := run.maps[name](c, run, str(number)))]
+        if found:
+            node.mention(f"IN1-{number}", path, found)
+    born = run.date_time(seg.value(18).strip(), "18")
+    if born:
+        node.mention("IN1-18", "birthDate", born[:10])
+    code = seg.value(43).strip()
+    target = run.tables["AdministrativeSex"].get(code) if code else None
+    if target is not None:
+        node.mention("IN1-43", "gender", target.code)
+
+
+@segment("payor-required")
+def payor_required(seg: Segment, run: Run) -> None:
+    """Coverage.payor is required: who pays for a coverage of which the message does not say it is unknown."""
+    for node in run.order:
+        if node.type == "Coverage" and node.slots is not None:
+            node.say("~~", "payor", [{"display": "unknown"}])

@@ -1,0 +1,196 @@
+"""MRG: patients, accounts and visits that turn out to be another one (HL7 v2.9 chapter 3.4.9, 3.6.2).
+
+The retired thing keeps its id and says what replaces it, the surviving one says what it replaces. What was said of
+either stays where it was said: a store that follows `Patient.link` sees both.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from mappings.engine.keys import choose_patient, typed
+from mappings.engine.protocols import CLEAR, Repetitions, Segment
+from mappings.engine.registry import segment
+from mappings.engine.run import Node
+
+if TYPE_CHECKING:
+    from mappings.engine.run import Run
+
+PATIENTS = frozenset({"A18", "A30", "A34", "A36", "A39", "A40", "A46", "A47", "A48"})
+ACCOUNTS = frozenset({"A35", "A36", "A41", "A49"})
+VISITS = frozenset({"A42", "A50", "A51"})
+
+
+@segment("merge")
+def merge(seg: Segment, run: Run) -> None:
+    """Do what the event says with the identifiers of MRG."""
+    event = run.message.trigger
+    if event in PATIENTS:
+        _patients(seg, run)
+    if event in ACCOUNTS:
+        _numbered(seg, run, 3, "Account", "inactive")
+    if event in VISITS:
+        _numbered(seg, run, 6 if event == "A51" else 5, "Encounter", "entered-in-error")
+    if event == "A43":
+        _move_identifiers(seg, run)
+    if event == "A44":
+        _move(seg, run, 3, "Account")
+    if event == "A45":
+        _move(seg, run, 5, "Encounter")
+
+
+def _prior(seg: Segment, run: Run) -> tuple[int, Repetitions]:
+    """Return the field that names the prior patient: MRG-1, else MRG-4, else MRG-2."""
+    for number in (1, 4, 2):
+        field = seg.field(number)
+        if field and choose_patient(run, field):
+            return number, field
+    return 1, ()
+
+
+def _node(run: Run, label: str, type_name: str, found: tuple[bool, list[str]]) -> Node:
+    universal, parts = found
+    shared = universal or (len(parts) > 1 and parts[1] in run.shared)
+    node_id = run.identity(type_name, "" if shared else run.partner, parts)
+    have = run.nodes.get((type_name, node_id))
+    return have or run.add(Node(label, type_name, node_id, run.scope, True))
+
+
+def _prior_patient(seg: Segment, run: Run) -> Node | None:
+    number, field = _prior(seg, run)
+    found = choose_patient(run, field) if field else None
+    if found is None:
+        return run.find("nothing-to-merge", "1")
+    node = _node(run, "Patient:prior", "Patient", found)
+    _identifiers(node, f"MRG-{number}", field, run, str(number))
+    name = seg.field(7)
+    names = [value for c in name if (value := run.maps["XPN[HumanName]"](c, run, "7"))]
+    if names:
+        node.say("MRG-7", "name", names)
+    return node
+
+
+def _identifiers(node: Node, slot: str, field: Repetitions, run: Run, at: str) -> None:
+    values = [value for c in field if (value := run.maps["CX[Identifier]"](c, run, at)) and value != {"value": CLEAR}]
+    if values:
+        node.say(slot, "identifier", values)
+
+
+def _patients(seg: Segment, run: Run) -> None:
+    survivor, retired = run.scope.find("Patient"), _prior_patient(seg, run)
+    if survivor is None or retired is None:
+        return
+    if survivor is retired:
+        run.find("merged-with-itself", "1")
+        return
+    survivor.say(f"MRG:{retired.id}", "link", [{"other": retired.pointer(), "type": "replaces"}])
+    retired.say("MRG", "active", False)
+    retired.say("MRG", "link", [{"other": survivor.pointer(), "type": "replaced-by"}])
+
+
+def _numbered(seg: Segment, run: Run, number: int, type_name: str, status: str) -> None:
+    """Retire an account or a visit: its status says so, and it is part of the one that goes on."""
+    field = seg.field(number)
+    found = typed("CX", field[0]) if field else None
+    survivor = run.scope.find(type_name)
+    if found is None:
+        run.find("nothing-to-merge", str(number))
+        return
+    retired = _node(run, f"{type_name}:prior", type_name, found)
+    if retired is survivor:
+        run.find("merged-with-itself", str(number))
+        return
+    _identifiers(retired, f"MRG-{number}", field, run, str(number))
+    retired.say("MRG", "status", status)
+    _required(retired)
+    _subject(retired, run)
+    if survivor is not None:
+        retired.say("MRG", "partOf", survivor.pointer())
+
+
+def _required(node: Node) -> None:
+    if node.type == "Encounter":
+        node.say("~~", "class", {"system": "http://terminology.hl7.org/CodeSystem/v3-NullFlavor", "code": "UNK"})
+        node.say("~~", "status", "unknown")
+    else:
+        node.say("~~", "status", "active")
+
+
+def _subject(node: Node, run: Run) -> None:
+    patient = run.scope.find("Patient")
+    if patient is not None:
+        pointer: Any = patient.pointer()
+        node.say("PID", "subject", [pointer] if node.type == "Account" else pointer)
+
+
+def _move_identifiers(seg: Segment, run: Run) -> None:
+    """A43: the identifiers of MRG-1 now belong to the patient in PID."""
+    target, source = run.scope.find("Patient"), _prior_patient(seg, run)
+    if target is None or source is None or target is source:
+        return
+    _identifiers(target, f"MRG-1:{source.id}", seg.field(1), run, "1")
+    target.say(f"MRG:{source.id}", "link", [{"other": source.pointer(), "type": "seealso"}])
+    source.say("MRG", "link", [{"other": target.pointer(), "type": "refer"}])
+
+
+def _move(seg: Segment, run: Run, number: int, type_name: str) -> None:
+    """A44, A45: the account or the visit now belongs to the patient in PID."""
+    _prior_patient(seg, run)
+    field = seg.field(number)
+    found = typed("CX", field[0]) if field else None
+    if found is None:
+        return
+    node = _node(run, type_name, type_name, found)
+    _identifiers(node, f"MRG-{number}", field, run, str(number))
+    _required(node)
+    _subject(node, run)
+
+
+@segment("link")
+def link(seg: Segment, run: Run) -> None:
+    """A24: the patients of the message are one person; A37: they are not (any more)."""
+    patients = [node for node in run.order if node.label == "Patient"]
+    for one in patients:
+        for other in patients:
+            if one is other:
+                continue
+            if run.message.trigger == "A37":
+                one.clear(f"A24:{other.id}", "link")
+            else:
+                one.say(f"A24:{other.id}", "link", [{"other": other.pointer(), "type": "seealso"}])
+
+
+@segment("reopen")
+def reopen(seg: Segment, run: Run, target: Node) -> None:
+    """A13: the visit goes on; when and whereto it ended is taken back."""
+    assert target.slots is not None  # noqa: S101 - an Encounter lives
+    for slot, path in (
+        ("PV1-36", "hospitalization.dischargeDisposition"),
+        ("PV1-37", "hospitalization.destination"),
+        ("PV1-45", "period.end"),
+    ):
+        target.slots[slot] = []
+        target.clear(slot, path)
+
+
+@segment("withdraw-visit")
+def withdraw_visit(seg: Segment, run: Run) -> None:
+    """A23: the visit is withdrawn."""
+    _withdraw(run, "Encounter")
+
+
+@segment("withdraw-person")
+def withdraw_person(seg: Segment, run: Run) -> None:
+    """A29: the person is withdrawn."""
+    _withdraw(run, "Patient")
+
+
+def _withdraw(run: Run, label: str) -> None:
+    node = run.scope.find(label)
+    if node is not None:
+        node.deleted = True
+
+
+@segment("nothing")
+def nothing(seg: Segment, run: Run) -> None:
+    """For fields that are read where they are wanted, not where they stand."""

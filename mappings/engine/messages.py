@@ -1,0 +1,317 @@
+"""Message maps: which segment says what of which resource, and where one patient, order or observation ends.
+
+A map's rows are walked segment by segment. `to` is a label: a resource type, with a name after a colon where a
+message has several (`Provenance:event`). A label means one thing within its scope; labels without a scope live as
+long as their segment. A scope opens at the first of its `starts` and again at each that it already holds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from mappings.engine.conditions import compile_condition
+from mappings.engine.emit import _field_term
+from mappings.engine.errors import Mistake, nearest
+from mappings.engine.protocols import Segment
+from mappings.engine.run import Node, Run, Scope, put
+from mappings.engine.source import Line
+
+KEYS = frozenset({"segment", "to", "map", "when", "link", "listed", "after", "run", "events", "drop", "use", "takes"})
+SCOPE_KEYS = frozenset({"starts", "within", "has", "ends", "knows"})
+
+
+@dataclass(frozen=True, slots=True)
+class ScopeKind:
+    """One kind of scope: the segments that open it, the labels that live in it, the scopes that end with it."""
+
+    name: str
+    starts: tuple[str, ...]
+    has: frozenset[str]
+    ends: frozenset[str]
+    within: str
+    knows: frozenset[str]
+    """Segments that open a scope in this one and are seen from here: an order knows its SPM."""
+
+
+@dataclass(slots=True)
+class Step:
+    """A compiled message row."""
+
+    label: str
+    type: str
+    scope: str
+    name: str
+    """The segment map's name, empty for a row without one."""
+    call: Callable[[Segment, Run, Node], None] | None
+    when: Callable[[Run, Segment], bool] | None
+    after: frozenset[str]
+    link: tuple[tuple[str, bool, str], ...] = ()
+    """(path, is it a list, label)"""
+    listed: tuple[tuple[str, str], ...] = ()
+    """(label, path): where this resource is listed."""
+    action: Callable[[Segment, Run], None] | None = None
+    takes: frozenset[int] = frozenset()
+    """The fields that an action takes."""
+    use: bool = False
+    """Only where the label is in scope already."""
+
+
+@dataclass(slots=True)
+class Plan:
+    """A message structure's rows by segment name, its scopes, and which fields they take."""
+
+    name: str
+    steps: dict[str, list[Step]] = field(default_factory=dict)
+    scopes: dict[str, ScopeKind] = field(default_factory=dict)
+    homes: dict[str, str] = field(default_factory=dict)
+    """The scope that each label lives in; a label that is not here lives as long as its segment."""
+    opens: dict[str, list[ScopeKind]] = field(default_factory=dict)
+    covers: dict[str, set[int]] = field(default_factory=dict)
+    gaps: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    standing: dict[str, frozenset[str]] = field(default_factory=dict)
+    ignored: frozenset[str] = frozenset()
+
+
+def merge_scopes(raw: dict[str, dict[str, Any]], line: Line) -> None:
+    """Add a map's `scopes` to `raw`: what lives in a scope and what ends with it adds up, the rest is said last."""
+    for name, body in (line.values.get("scopes") or {}).items():
+        have = raw.setdefault(name, {})
+        for key, value in body.items():
+            if key not in SCOPE_KEYS:
+                raise Mistake(f"unknown key {key!r} in scope {name}{nearest(key, SCOPE_KEYS)}")
+            have[key] = [*have.get(key, ()), *value] if key in {"has", "ends", "knows"} else value
+
+
+def scopes_of(raw: Mapping[str, Mapping[str, Any]]) -> dict[str, ScopeKind]:
+    """Return the kinds of scope of a message map."""
+    result: dict[str, ScopeKind] = {}
+    for name, body in raw.items():
+        inner = {other for other in raw if name in _chain(raw, other)}
+        result[name] = ScopeKind(
+            name,
+            tuple(body.get("starts", ())),
+            frozenset(body.get("has", ())),
+            frozenset(inner | set(body.get("ends", ()))),
+            str(body.get("within", "message")),
+            frozenset(body.get("knows", ())),
+        )
+    return result
+
+
+def _chain(raw: Mapping[str, Mapping[str, Any]], name: str) -> set[str]:
+    seen: set[str] = set()
+    while name in raw and name not in seen:
+        seen.add(name)
+        name = str(raw[name].get("within", "message"))
+    return seen
+
+
+def condition(text: str) -> Callable[[Run, Segment], bool]:
+    """Compile a message row's `when`; its fields are those of the nearest segment of that name."""
+    source = compile_condition(
+        text,
+        lambda ref, asked: _field_term(
+            ref, asked, f"(seg if seg.name == {ref.root!r} else run.scope.segment({ref.root!r}))", "look"
+        ),
+    )
+    names: dict[str, Any] = {}
+    from mappings.engine.helpers import NAMES
+
+    exec(f"def when(run, seg):\n    return bool({source})\n", {**NAMES}, names)  # noqa: S102 - compiled from our own grammar
+    made: Callable[[Run, Segment], bool] = names["when"]
+    return made
+
+
+def walk(plan: Plan, run: Run, make: Callable[[Run, Step, Segment], Node]) -> None:
+    """Walk the message: open scopes and find each row's resource first, then let the maps speak."""
+    todo = _first_pass(plan, run)
+    for scope, seg, steps in todo:
+        run.scope, run.seg = scope, seg
+        for step in steps:
+            if step.when is None or step.when(run, seg):
+                _do(step, run, seg, make)
+        _gaps(plan, run, seg)
+    for scope, seg, step in run.waiting:
+        # What only adds to a resource waited for it: a diagnosis may stand before its visit.
+        run.scope, run.seg = scope, seg
+        node = scope.find(step.label) or _only(plan, run, scope, step.label, {})
+        if node is not None:
+            _speak(step, run, seg, node)
+
+
+def _gaps(plan: Plan, run: Run, seg: Segment) -> None:
+    """Note the valued fields that no row takes."""
+    gaps = plan.gaps.get(seg.name, ())
+    read, count = seg.field, seg.count
+    for number in gaps:
+        if number > count:
+            return
+        if read(number):
+            run.find("unmapped-field", str(number))
+    if gaps:
+        for number in range(gaps[-1] + 1, count + 1):
+            if read(number):
+                run.find("unmapped-field", str(number))
+
+
+def _first_pass(plan: Plan, run: Run) -> list[tuple[Scope, Segment, list[Step]]]:
+    todo: list[tuple[Scope, Segment, list[Step]]] = []
+    current: dict[str, Scope] = {"message": run.scope}
+    stands: list[tuple[str, Scope]] = []
+    for seg in run.message.segments:
+        name = seg.name
+        steps = plan.steps.get(name)
+        if steps is None:
+            if name not in plan.ignored:
+                run.seg = seg
+                run.find("unmapped-segment", "")
+            continue
+        scope = _open(plan, name, seg, current)
+        allowed = plan.standing.get(name)
+        if allowed is not None:
+            under = next(((n, s) for n, s in reversed(stands) if n in allowed), None)
+            if under is None:
+                run.seg = seg
+                run.find("segment-out-of-place", "")
+                continue
+            steps = [step for step in steps if not step.after or under[0] in step.after]
+            scope = Scope("segment", under[1])
+        elif name not in plan.opens:
+            scope = Scope("segment", scope)
+        scope.segments.setdefault(name, seg)
+        owner = scope.parent
+        (owner if scope.name == "segment" and owner is not None else scope).members.append(seg)
+        if scope.name == "segment" and owner is not None:
+            owner.segments.setdefault(name, seg)
+        stands.append((name, scope))
+        todo.append((scope, seg, steps))
+    return todo
+
+
+def _open(plan: Plan, name: str, seg: Segment, current: dict[str, Scope]) -> Scope:
+    """Return the scope in which a segment stands, opening what it starts."""
+    for kind in plan.opens.get(name, ()):
+        here = current.get(kind.name)
+        if here is None or _again(kind, name, here):
+            for ended in kind.ends:
+                current.pop(ended, None)
+            current[kind.name] = Scope(kind.name, _parent(plan, kind, current))
+        here = current[kind.name]
+        here.segments.setdefault(name, seg)
+        around = here.parent
+        if around is not None and around.name in plan.scopes and name in plan.scopes[around.name].knows:
+            around.segments.setdefault(name, seg)
+        return current[kind.name]
+    return _innermost(plan, current)
+
+
+def _again(kind: ScopeKind, name: str, here: Scope) -> bool:
+    place = kind.starts.index(name)
+    return any(start in here.segments for start in kind.starts[place:])
+
+
+def _parent(plan: Plan, kind: ScopeKind, current: dict[str, Scope]) -> Scope:
+    within = kind.within
+    while within != "message":
+        if within in current:
+            return current[within]
+        within = plan.scopes[within].within if within in plan.scopes else "message"
+    return current["message"]
+
+
+def _innermost(plan: Plan, current: dict[str, Scope]) -> Scope:
+    return next(reversed(current.values())) if len(current) > 1 else current["message"]
+
+
+def _do(step: Step, run: Run, seg: Segment, make: Callable[[Run, Step, Segment], Node]) -> None:
+    if step.action is not None:
+        run.later.append((run.scope, seg, step.action))
+        return
+    node = run.scope.find(step.label)
+    if node is None:
+        if step.use:
+            run.waiting.append((run.scope, seg, step))
+            return
+        node = make(run, step, seg)
+    _speak(step, run, seg, node)
+
+
+def _speak(step: Step, run: Run, seg: Segment, node: Node) -> None:
+    """Let a segment's map fill a resource in, and link it."""
+    run.node = node
+    if step.call is not None:
+        step.call(seg, run, node)
+    for path, many, label in step.link:
+        target = run.scope.find(label)
+        if target is None:
+            run.links.append((run.scope, node, path, many, label, seg.name))
+        elif target is not node:
+            _point(node, target, path, many, seg.name)
+    for label, path in step.listed:
+        run.listed.append((run.scope, node, path, label, seg.name))
+
+
+def _point(node: Node, target: Node, path: str, many: bool, slot: str) -> None:
+    """Put a reference to `target` at `path` of `node`."""
+    pointer: Any = {"reference": f"{target.type}/{target.id}"}
+    if node.slots is not None:
+        node.say(slot, path, [pointer] if many else pointer)
+    elif "." in path:
+        put(node.resource, path, [pointer] if many else pointer)
+    elif not many:
+        node.resource[path] = pointer
+    else:
+        have = node.resource.setdefault(path, [])
+        if pointer not in have:
+            have.append(pointer)
+
+
+def _only(plan: Plan, run: Run, scope: Scope, label: str, known: dict[tuple[str, int], Node | None]) -> Node | None:
+    """Return the one resource with `label` further in: an order's only specimen, a message's only patient."""
+    kind = plan.scopes.get(plan.homes.get(label, ""))
+    here: Scope | None = scope
+    while here is not None and kind is not None and here.name != kind.within:
+        here = here.parent
+    if kind is None or here is None:
+        return None
+    key = (label, id(here))
+    if key not in known:
+        found = [node for node in run.order if node.label == label and _inside(node.scope, here)]
+        known[key] = found[0] if len(found) == 1 else None
+    return known[key]
+
+
+def _inside(scope: Scope | None, outer: Scope) -> bool:
+    while scope is not None:
+        if scope is outer:
+            return True
+        scope = scope.parent
+    return False
+
+
+def home(run: Run, step: Step) -> Scope:
+    """Return the scope in which a new node of a step lives."""
+    scope: Scope | None = run.scope
+    while scope is not None:
+        if scope.name == step.scope:
+            return scope
+        scope = scope.parent
+    return run.scope
+
+
+def finish(plan: Plan, run: Run) -> None:
+    """Do what waits for the whole message: actions, then the links between resources."""
+    for scope, seg, action in run.later:
+        run.scope, run.seg = scope, seg
+        action(seg, run)
+    only: dict[tuple[str, int], Node | None] = {}
+    for scope, node, path, many, label, name in run.links:
+        target = scope.find(label) or node.scope.find(label) or _only(plan, run, scope, label, only)
+        if target is not None and target is not node:
+            _point(node, target, path, many, name)
+    for scope, node, path, label, name in run.listed:
+        target = scope.find(label)
+        if target is not None:
+            _point(target, node, path, True, name)

@@ -1,0 +1,279 @@
+"""What a table of rows cannot say of orders: quantity and timing, parents, who ordered on whose behalf."""
+
+from __future__ import annotations
+
+import re
+from datetime import date, datetime, timedelta
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+from mappings.engine import times
+from mappings.engine.keys import text_of
+from mappings.engine.people import V2_0443, role_of
+from mappings.engine.primitives import number
+from mappings.engine.protocols import Components, Segment
+from mappings.engine.registry import composite, finish, segment, text
+from mappings.engine.run import Node
+
+if TYPE_CHECKING:
+    from mappings.engine.run import Run
+
+_V2 = "http://terminology.hl7.org/CodeSystem/v2-"
+_DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
+_UNITS = {"S": "s", "M": "min", "H": "h", "D": "d", "W": "wk", "L": "mo", "MO": "mo", "Y": "a"}
+_PERIOD = re.compile(r"([SMHDWL])(\d+)")
+_INTERVAL = re.compile(r"Q(\d+)([SMHDWL])")
+_DAY = re.compile(r"Q(\d*)J([1-7]+)")
+_TIMES = {"BID": 2, "TID": 3, "QID": 4, "QD": 1, "DAILY": 1, "QHS": 1, "QAM": 1, "QPM": 1}
+
+
+def repeat_of(pattern: str) -> dict[str, Any]:
+    """Return Timing.repeat of a repeat pattern (HL7 table 0335); empty where it is not one that can be read."""
+    word = pattern.strip().upper()
+    found = _INTERVAL.fullmatch(word)
+    if found:
+        return {"frequency": 1, "period": int(found.group(1)), "periodUnit": _UNITS[found.group(2)]}
+    found = _DAY.fullmatch(word)
+    if found:
+        days = [_DAYS[int(day) - 1] for day in found.group(2)]
+        return {"frequency": 1, "period": int(found.group(1) or 1), "periodUnit": "wk", "dayOfWeek": days}
+    found = re.fullmatch(r"X(\d+)", word)
+    count = int(found.group(1)) if found else _TIMES.get(word, 0)
+    return {"frequency": count, "period": 1, "periodUnit": "d"} if count else {}
+
+
+def duration_of(value: str) -> dict[str, Any] | None:
+    """Return TQ.3's duration (S, M, H, D, W, L and a number) as a Duration; None for INDEF and what is not one."""
+    found = _PERIOD.fullmatch(value.strip().upper())
+    if found is None:
+        return None
+    unit = _UNITS[found.group(1)]
+    return {"value": int(found.group(2)), "unit": unit, "system": "http://unitsofmeasure.org", "code": unit}
+
+
+def bounds(start: str | None, end: str | None, duration: dict[str, Any] | None) -> dict[str, Any]:
+    """Return the bounds of Timing.repeat: a period where there is a start or an end, else a duration.
+
+    A start and a duration are a period too: its end is worked out.
+    """
+    if start and not end and duration:
+        end = _after(start, duration)
+    if start or end:
+        return {"boundsPeriod": {name: value for name, value in (("start", start), ("end", end)) if value}}
+    return {"boundsDuration": duration} if duration else {}
+
+
+def _after(start: str, duration: dict[str, Any]) -> str | None:
+    """Return the moment (or the day, where `start` is one) a duration later; None where that cannot be said."""
+    minutes = _MINUTES.get(duration.get("code", ""))
+    if minutes is None or len(start) < 10:
+        return None
+    try:
+        length = timedelta(minutes=float(minutes * duration["value"]))
+        if "T" in start:
+            return (datetime.fromisoformat(start) + length).isoformat()
+        return (date.fromisoformat(start) + length).isoformat() if not length % timedelta(days=1) else None
+    except OverflowError:
+        return None
+
+
+@composite("quantity-timing-of", "Timing")
+def timing_of(c: Components, run: Run, at: str, table: Any = None) -> dict[str, Any] | None:
+    """The timing in a TQ: interval (2), duration (3), start (4), end (5), occurrences (12)."""
+    pattern = text_of(c, 2)
+    repeat = repeat_of(pattern)
+    start, end = (run.date_time(text_of(c, comp), f"{at}.{comp}") for comp in (4, 5))
+    duration = duration_of(text_of(c, 3))
+    if text_of(c, 3) and duration is None and text_of(c, 3).upper() != "INDEF":
+        run.find("component-not-carried", f"{at}.3")
+    repeat.update(bounds(start, end, duration))
+    clock = [times.clock(part) for part in text_of(c, 2, 2).split(",") if part]
+    if clock and all(clock):
+        repeat["timeOfDay"] = clock
+    count = number(text_of(c, 12)) if text_of(c, 12) else None
+    if count is not None and count >= 1:
+        repeat["count"] = int(count)
+    timing: dict[str, Any] = {}
+    if repeat:
+        timing["repeat"] = repeat
+    if pattern:
+        timing["code"] = {"coding": [{"system": f"{_V2}0335", "code": pattern}]}
+    return timing or None
+
+
+_PRIORITIES = {
+    "S": "stat",
+    "A": "asap",
+    "R": "routine",
+    "P": "routine",
+    "C": "routine",
+    "T": "urgent",
+    "PRN": "routine",
+}
+
+
+@segment("quantity-timing")
+def quantity_timing(seg: Segment, run: Run, target: Node) -> None:
+    """ORC-7, or OBR-27 where it is not valued: quantity, timing, priority and text of an order before TQ1."""
+    number_, field = (7, seg.field(7)) if seg.name == "ORC" else (27, seg.field(27))
+    if not field:
+        return
+    c, slot, at = field[0], f"{seg.name}-{number_}", str(number_)
+    timing = timing_of(c, run, at)
+    if timing:
+        target.say(slot, "occurrenceTiming", timing)
+    amount = number(text_of(c, 1)) if text_of(c, 1) else None
+    if amount is not None:
+        unit = text_of(c, 1, 2)
+        target.say(slot, "quantityQuantity", {"value": amount, **({"unit": unit} if unit else {})})
+    code = text_of(c, 6)[:1] if text_of(c, 6) not in _PRIORITIES else text_of(c, 6)
+    if code in _PRIORITIES:
+        target.say(slot, "priority", _PRIORITIES[code])
+    note = "; ".join(part for part in (text_of(c, 7), text_of(c, 8)) if part)
+    if note:
+        target.say(slot, "note", [{"text": note}])
+
+
+@composite("parent-order", "Reference")
+def parent_order(c: Components, run: Run, at: str, table: Any = None) -> dict[str, Any] | None:
+    """EIP of a parent: the order by its placer's, else its filler's number."""
+    for comp, name in ((1, "EIP[Identifier-Placer]"), (2, "EIP[Identifier-Filler]")):
+        if len(c) >= comp and c[comp - 1] and c[comp - 1][0]:
+            found = run.maps[name](c, run, at)
+            return {"type": "ServiceRequest", "identifier": found} if found else None
+    return None
+
+
+@text("order-control", "Coding")
+def order_control(value: str, run: Run, at: str, table: Any = None) -> dict[str, Any] | None:
+    """ORC-1 as it came: what the sender asked for or announced (HL7 table 0119)."""
+    return {"system": f"{_V2}0119", "code": " ".join(value.split())}
+
+
+@text("specimen-action", "Coding")
+def specimen_action(value: str, run: Run, at: str, table: Any = None) -> dict[str, Any] | None:
+    """OBR-11 as it came (HL7 table 0065)."""
+    return {"system": f"{_V2}0065", "code": " ".join(value.split())}
+
+
+@composite("comment", "markdown")
+def comment(c: Components, run: Run, at: str, table: Any = None) -> str | None:
+    """A CWE as text."""
+    return text_of(c, 9) or text_of(c, 2) or text_of(c, 1) or None
+
+
+@segment("ordering-provider")
+def ordering_provider(seg: Segment, run: Run, target: Node) -> None:
+    """ORC-12 as the requester in a role, for the facility in ORC-21 with its address and telecom (22, 23, 24)."""
+    people, facilities = seg.field(12), seg.field(21)
+    if not people or not facilities:
+        return
+    organization = run.maps["XON[Organization]"](facilities[0], run, "21")
+    if organization is None:
+        return
+    _reach(seg, run, organization, "Organization", 22, 23)
+    role = role_of(people[0], run, "12", V2_0443, "OP", organization)
+    if role is not None and target.slots is not None:
+        target.slots["ORC-12"] = [("requester", role)]
+    practitioner = run.maps["XCN[Practitioner]"](people[0], run, "12")
+    if practitioner is not None:
+        _reach(seg, run, practitioner, "Practitioner", 24, 0)
+
+
+def _reach(seg: Segment, run: Run, pointer: dict[str, str], kind: str, address: int, telecom: int) -> None:  # noqa: PLR0917
+    node = run.nodes[kind, pointer["reference"].split("/")[1]]
+    found = [value for c in seg.field(address) if (value := run.maps["XAD[Address]"](c, run, str(address)))]
+    if found:
+        node.mention(f"ORC-{address}", "address", found)
+    numbers = (
+        [value for c in seg.field(telecom) if (value := run.maps["XTN[ContactPoint]"](c, run, str(telecom)))]
+        if telecom
+        else []
+    )
+    if numbers:
+        node.mention(f"ORC-{telecom}", "telecom", numbers)
+
+
+_MINUTES = {"s": Decimal(1) / 60, "min": Decimal(1), "h": Decimal(60), "d": Decimal(1440), "wk": Decimal(10080)}
+_WORDS = {
+    "sec": "s", "second": "s", "seconds": "s", "minute": "min", "minutes": "min", "hr": "h", "hour": "h", "hours": "h",
+    "day": "d", "days": "d", "week": "wk", "weeks": "wk", "month": "mo", "months": "mo", "year": "a", "years": "a",
+}  # fmt: skip
+
+
+def time_unit(code: str) -> str | None:
+    """Return UCUM's unit of time for what senders write; None where it is none."""
+    word = code.strip()
+    if word in {"s", "min", "h", "d", "wk", "mo", "a"}:
+        return word
+    return _UNITS.get(word.upper()) or _WORDS.get(word.lower())
+
+
+@finish("repeat-pattern")
+def repeat_pattern(c: Components, run: Run, at: str, table: Any, value: dict[str, Any]) -> None:
+    """RPT: what the pattern in RPT.1 means, then what RPT.2 to RPT.10 say of days, period, event and offset."""
+    repeat = repeat_of(text_of(c, 1))
+    days = [number(text_of(c, comp)) for comp in (3, 4) if text_of(c, comp)]
+    if text_of(c, 2) == "DW" and days and all(day is not None and 1 <= day <= 7 for day in days):
+        first, last = int(days[0] or 1), int(days[-1] or 1)
+        repeat["dayOfWeek"] = [_DAYS[day - 1] for day in range(first, last + 1)]
+    period, unit = number(text_of(c, 5)) if text_of(c, 5) else None, time_unit(text_of(c, 6))
+    if period is not None and unit:
+        repeat.update({"frequency": 1, "period": period, "periodUnit": unit})
+    when = run.tables["EventRelatedPeriod"].get(text_of(c, 8)) if text_of(c, 8) else None
+    if when is not None:
+        repeat["when"] = [when.code]
+    minutes = offset_minutes(text_of(c, 9), text_of(c, 10))
+    if minutes is not None and "when" in repeat:
+        repeat["offset"] = minutes
+    if repeat:
+        value["repeat"] = repeat
+
+
+def offset_minutes(amount: str, unit: str) -> int | None:
+    """Return an amount of a unit of time in whole minutes."""
+    found, factor = number(amount) if amount else None, _MINUTES.get(time_unit(unit) or "")
+    return int(found * factor) if found is not None and found >= 0 and factor else None
+
+
+def timing_from_tq1(seg: Segment, run: Run) -> dict[str, Any] | None:
+    """Return the Timing of a TQ1: pattern (3), clock (4), offset (5), bounds (6-8), duration (13), count (14)."""
+    patterns = seg.field(3)
+    timing: dict[str, Any] = (run.maps["RPT[Timing]"](patterns[0], run, "3") if patterns else None) or {}
+    repeat = timing.setdefault("repeat", {})
+    clock = [found for c in seg.field(4) if (found := times.clock(text_of(c, 1)))]
+    if clock:
+        repeat["timeOfDay"] = clock
+    start, end = (run.date_time(seg.value(n).strip(), str(n)) for n in (7, 8))
+    repeat.update(bounds(start, end, _duration(seg, 6)))
+    _lasting(seg, repeat)
+    if not repeat:
+        del timing["repeat"]
+    return timing or None
+
+
+def _duration(seg: Segment, field: int) -> dict[str, Any] | None:
+    amount, unit = number(seg.value(field)) if seg.value(field) else None, time_unit(seg.value(field, 1, 2))
+    if amount is None:
+        return None
+    return {"value": amount, **({"unit": unit, "system": "http://unitsofmeasure.org", "code": unit} if unit else {})}
+
+
+def _lasting(seg: Segment, repeat: dict[str, Any]) -> None:
+    amount, unit = number(seg.value(13)) if seg.value(13) else None, time_unit(seg.value(13, 1, 2))
+    if amount is not None and unit:
+        repeat.update({"duration": amount, "durationUnit": unit})
+    count = number(seg.value(14)) if seg.value(14) else None
+    if count is not None and count >= 1:
+        repeat["count"] = int(count)
+    minutes = offset_minutes(seg.value(5), seg.value(5, 1, 2))
+    if minutes is not None and "when" in repeat:
+        repeat["offset"] = minutes
+
+
+@segment("timing")
+def timing(seg: Segment, run: Run, target: Node) -> None:
+    """TQ1 of a service: when it is to happen."""
+    found = timing_from_tq1(seg, run)
+    if found:
+        target.say("TQ1", "occurrenceTiming", found)

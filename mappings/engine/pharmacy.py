@@ -1,0 +1,217 @@
+"""What a table of rows cannot say of RXO, RXE, RXD, RXA and their neighbours."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+from mappings.engine.dosage import below, said, say
+from mappings.engine.keys import text_of
+from mappings.engine.observations import unit_of
+from mappings.engine.primitives import number
+from mappings.engine.protocols import Components, Segment
+from mappings.engine.registry import composite, segment, text
+
+if TYPE_CHECKING:
+    from mappings.engine.run import Run
+
+_BATCH = {"RXD": (18, 19, 20), "RXA": (15, 16, 17)}
+"""Lot, expiration, manufacturer: another lot is another medication, or a later lot would overwrite an earlier."""
+_MEDICATION = {"RXO": (1, 5, 18, 19), "RXE": (2, 6, 25, 26), "RXD": (2, 6, 16, 17), "RXA": (5, 8, 13, 14)}
+
+
+def _unknown() -> dict[str, Any]:
+    """Return what stands for a value that FHIR requires and the message does not have."""
+    return {
+        "extension": [{"url": "http://hl7.org/fhir/StructureDefinition/data-absent-reason", "valueCode": "unknown"}]
+    }
+
+
+@segment("medication")
+def medication(seg: Segment, run: Run, target: Any) -> None:
+    """The drug as a Medication of its own: code, form, strength, and the ingredients that RXC lists."""
+    code_at, form_at, strength_at, unit_at = _MEDICATION[seg.name]
+    codes = seg.field(code_at)
+    concept = run.maps["CWE[CodeableConcept]"](codes[0], run, str(code_at)) if codes else None
+    if not concept:
+        say(target, f"{seg.name}-{code_at}", "medicationReference", _unknown())
+        return
+    forms, parts = seg.field(form_at), below(seg, run, "RXC")
+    strength = _amount(seg, strength_at, unit_at)
+    key = [
+        repr(codes[0]),
+        repr(forms[:1]),
+        repr(strength),
+        *(repr([part.field(n) for n in (2, 3, 4)]) for part in parts),
+        *(f"{n} {seg.field(n)!r}" for n in _BATCH.get(seg.name, ()) if seg.field(n)),
+    ]
+    node = run.mention("Medication", (False, key))
+    node.mention("code", "code", concept)
+    if forms:
+        form = run.maps["CWE[CodeableConcept]"](forms[0], run, str(form_at), run.tables["RequestedDosageForm"])
+        if form:
+            node.mention("form", "form", form)
+    ingredients = [found for part in parts if (found := _ingredient(part, run))]
+    if strength and not ingredients:
+        numerator, denominator = strength
+        ingredients = [
+            {"itemCodeableConcept": concept, "strength": {"numerator": numerator, "denominator": denominator}}
+        ]
+    if ingredients:
+        node.mention("ingredient", "ingredient", ingredients)
+    say(target, f"{seg.name}-{code_at}", "medicationReference", node.pointer())
+
+
+def _amount(seg: Segment, value_at: int, unit_at: int) -> tuple[dict[str, Any], dict[str, Any]] | None:
+    amount = number(said(seg, value_at)) if said(seg, value_at) else None
+    if amount is None:
+        return None
+    unit = said(seg, unit_at, 2) or said(seg, unit_at)
+    volume = number(said(seg, 25)) if seg.name == "RXO" and said(seg, 25) else None
+    below = {"value": volume if volume is not None else Decimal(1)}
+    return {"value": amount, **({"unit": unit} if unit else {})}, below
+
+
+def _ingredient(part: Segment, run: Run) -> dict[str, Any] | None:
+    """RXC: a base or an additive with its amount."""
+    codes = part.field(2)
+    with run.reading(part):
+        concept = run.maps["CWE[CodeableConcept]"](codes[0], run, "2") if codes else None
+    if not concept:
+        return None
+    found: dict[str, Any] = {"itemCodeableConcept": concept}
+    if said(part, 1):
+        kind = {"system": "http://terminology.hl7.org/CodeSystem/v2-0166", "code": said(part, 1)}
+        found["extension"] = [{"url": "urn:sluice:component-type", "valueCoding": kind}]
+    amount = number(said(part, 3)) if said(part, 3) else None
+    if amount is not None:
+        units = part.field(4)
+        quantity = {"value": amount, **(unit_of(units[0], run) if units else {})}
+        found["strength"] = {"numerator": quantity, "denominator": {"value": Decimal(1)}}
+    return found
+
+
+@segment("batch")
+def batch(seg: Segment, run: Run, target: dict[str, Any]) -> None:
+    """Lot number, expiration and manufacturer, as the batch of the drug that was used."""
+    lot_at, expires_at, maker_at = _BATCH[seg.name]
+    for at in (lot_at, expires_at, maker_at):
+        if len(seg.field(at)) > 1:
+            run.find("repetition-not-carried", str(at))
+    pointer = _medication_of(target)
+    if pointer is None:
+        return
+    node = run.nodes["Medication", pointer.split("/")[1]]
+    found: dict[str, Any] = {}
+    if said(seg, lot_at):
+        found["lotNumber"] = said(seg, lot_at)
+    expires = run.date_time(said(seg, expires_at), str(expires_at))
+    if expires:
+        found["expirationDate"] = expires
+    if found:
+        node.mention("batch", "batch", found)
+    makers = seg.field(maker_at)
+    maker = run.maps["CWE[Organization]"](makers[0], run, str(maker_at)) if makers else None
+    if maker:
+        node.mention("manufacturer", "manufacturer", maker)
+
+
+def _medication_of(target: dict[str, Any]) -> str | None:
+    pointer: str | None = target.get("medicationReference", {}).get("reference")
+    return pointer
+
+
+@text("dose", "decimal")
+def dose_given(value: str, run: Run, at: str, table: Any = None) -> Decimal | None:
+    """RXA-6: 999 says that the amount was not recorded."""
+    found = number(value)
+    if found is None:
+        return run.find("not-a-number", at)
+    return None if found == 999 else found
+
+
+@composite("administered-at", "Reference")
+def administered_at(c: Components, run: Run, at: str, table: Any = None) -> Any:
+    """RXA-11 (LA2): the first eight components are those of a PL."""
+    return run.maps["PL[Location]"](list(c[:8]), run, at)
+
+
+@segment("place-address")
+def place_address(seg: Segment, run: Run, target: dict[str, Any]) -> None:
+    """RXA-28: the address of the place in RXA-27; without one it names a place itself."""
+    found = [value for c in seg.field(28) if (value := run.maps["XAD[Address]"](c, run, "28"))]
+    if not found:
+        return
+    if "location" in target:
+        node = run.nodes["Location", target["location"]["reference"].split("/")[1]]
+    else:
+        node = run.mention("Location", (False, ["address", repr(seg.field(28)[0])]))
+        node.mention("~PL", "mode", "instance")
+        target["location"] = node.pointer()
+    node.mention("RXA-28", "address", found[0])
+
+
+@segment("vaccinated-at")
+def vaccinated_at(seg: Segment, run: Run, target: dict[str, Any]) -> None:
+    """RXA-3: FHIR requires when; what is no date, or not there, is an unknown time."""
+    start = run.date_time(said(seg, 3), "3")
+    if start:
+        target["occurrenceDateTime"] = start
+    else:
+        target["occurrenceString"] = "unknown"
+
+
+@segment("given-at")
+def given_at(seg: Segment, run: Run, target: dict[str, Any]) -> None:
+    """RXA-3 and 4: FHIR requires when; a start with another end is a period, without either the time is unknown."""
+    start, end = (run.date_time(said(seg, at), str(at)) for at in (3, 4))
+    if end and end != start:
+        target["effectivePeriod"] = {**({"start": start} if start else {}), "end": end}
+    elif start:
+        target["effectiveDateTime"] = start
+    else:
+        target["_effectiveDateTime"] = _unknown()
+
+
+@segment("immunization-source")
+def immunization_source(seg: Segment, run: Run, target: dict[str, Any]) -> None:
+    """RXA-9: whether it was given here (NIP001 00) or is told from a record; other words are a note."""
+    for c in seg.field(9):
+        code = text_of(c, 1)
+        if text_of(c, 3) == "NIP001" or code in {"00", "01", "02", "03", "04", "05", "06", "07", "08"}:
+            target["primarySource"] = code == "00"
+            if code != "00":
+                target["reportOrigin"] = run.maps["CWE[CodeableConcept]"](c, run, "9")
+        else:
+            words = text_of(c, 2) or code
+            if words:
+                target.setdefault("note", []).append({"text": words})
+
+
+_EDUCATION = {"69764-9": "documentType", "29768-9": "publicationDate", "29769-7": "presentationDate"}
+
+
+@segment("immunization-detail")
+def immunization_detail(seg: Segment, run: Run, target: dict[str, Any]) -> None:
+    """OBX under an RXA that the Immunization has an element for: eligibility, funding, the information sheet."""
+    code, field = seg.value(3), seg.field(5)
+    if code in _EDUCATION:
+        _education(seg, run, target, _EDUCATION[code])
+    if not field or code not in {"64994-7", "30963-3"}:
+        return
+    value = run.maps["CWE[CodeableConcept]"](field[0], run, "5")
+    if value and code == "64994-7":
+        target.setdefault("programEligibility", []).append(value)
+    elif value:
+        target["fundingSource"] = value
+
+
+def _education(seg: Segment, run: Run, target: dict[str, Any], name: str) -> None:
+    """Put one thing said of an information sheet to the others with its OBX-4; a sheet has a type."""
+    sheet: dict[str, Any] = run.memory.setdefault(("education", target["id"], seg.value(4)), {})
+    for c in seg.field(5)[:1]:
+        value = run.date_time(text_of(c, 1), "5") if name.endswith("Date") else text_of(c, 2) or text_of(c, 1)
+        if value:
+            sheet[name] = value
+    if "documentType" in sheet and not any(one is sheet for one in target.get("education", ())):
+        target.setdefault("education", []).append(sheet)

@@ -1,0 +1,44 @@
+"""What the engine needs of a parsed HL7 v2 message; the parser's classes fit without knowing it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+Subcomponents = Sequence[str]
+Components = Sequence[Subcomponents]
+Repetitions = Sequence[Components]
+
+CLEAR = '""'
+"""HL7's null: the sender deletes what the field said before."""
+
+
+class Segment(Protocol):
+    """One segment; fields count from 1, as the standard counts them (MSH-1 is the separator)."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def index(self) -> int: ...
+    @property
+    def ordinal(self) -> int: ...
+    @property
+    def count(self) -> int: ...
+    def field(self, n: int, /) -> Repetitions: ...
+    def value(self, n: int, rep: int = 1, comp: int = 1, sub: int = 1, /) -> str: ...
+
+
+class Message(Protocol):
+    """One message, its segments in the order in which they came."""
+
+    @property
+    def version(self) -> str: ...
+    @property
+    def structure(self) -> str: ...
+    @property
+    def code(self) -> str: ...
+    @property
+    def trigger(self) -> str: ...
+    @property
+    def segments(self) -> Sequence[Segment]: ...
+    def first(self, name: str, /) -> Segment | None: ...

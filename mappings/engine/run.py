@@ -1,0 +1,352 @@
+"""One message on its way through the compiled maps: its resources, its findings, what is in scope."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+from typing import Any, Protocol, TypeVar
+from urllib.parse import quote
+
+from mappings.engine import times
+from mappings.engine.ids import resource_id
+from mappings.engine.model import Conversion, Entry, Finding, Profile, Resource, Severity, Slots, UnmappedCode
+from mappings.engine.protocols import Message, Segment
+from mappings.engine.slots import assemble
+from mappings.engine.tables import Table
+
+CACHED = 50_000
+CACHED_LENGTH = 500
+_T = TypeVar("_T")
+ALTERNATE = "http://hl7.org/fhir/StructureDefinition/alternate-codes"
+_SEVERITY: dict[str, Severity] = {"unmapped-field": "information", "unmapped-segment": "information"}
+
+
+class Node:
+    """A resource under construction; `slots` is None for a fact, `resource` is what maps of facts fill in.
+
+    While `shared` is true, slots and resource are those of a recipe and belong to every message that mentions the
+    thing in the same words; whoever says more takes a copy first.
+    """
+
+    __slots__ = ("cleared", "deleted", "id", "label", "resource", "scope", "shared", "slots", "type")
+
+    def __init__(self, label: str, type_name: str, node_id: str, scope: Scope, living: bool) -> None:
+        self.label = label
+        self.type = type_name
+        self.id = node_id
+        self.scope = scope
+        self.slots: Slots | None = {} if living else None
+        self.resource: Resource = {"resourceType": type_name, "id": node_id}
+        self.cleared: list[str] = []
+        self.deleted = False
+        self.shared = False
+
+    def _own(self) -> None:
+        """Take a copy of what is shared."""
+        self.slots = {slot: list(said) for slot, said in (self.slots or {}).items()}
+        self.shared = False
+
+    def say(self, slot: str, path: str, value: Any) -> None:
+        """Put `value` at `path` as what `slot` says (a fact has no slots: it is set or appended at once)."""
+        if self.slots is None:
+            put(self.resource, path, value)
+            return
+        if self.shared:
+            self._own()
+        said = self.slots.get(slot)
+        if said is None:
+            self.slots[slot] = [(path, value)]
+        elif (path, value) not in said:
+            said.append((path, value))
+
+    def mention(self, slot: str, path: str, value: Any) -> None:
+        """Say `value`; of two mentions in one message the one that says more stands."""
+        if self.shared:
+            self._own()
+        slots = self.slots
+        assert slots is not None  # noqa: S101 - what is mentioned is living
+        said = slots.setdefault(slot, [])
+        for at, (have_path, have) in enumerate(said):
+            if have_path == path:
+                said[at] = (path, max(have, value, key=lambda v: (len(repr(v)), repr(v))))
+                return
+        said.append((path, value))
+
+    def pointer(self) -> dict[str, str]:
+        """Return a reference to this resource."""
+        return {"reference": f"{self.type}/{self.id}"}
+
+    def clear(self, slot: str, path: str) -> None:
+        """Note that the sender cleared what `slot` said at `path`."""
+        if self.shared:
+            self._own()
+        if self.slots is not None:
+            self.slots.setdefault(slot, [])
+        self.cleared.append(f"{self.type}.{path}")
+
+    def entry(self) -> Entry:
+        """Return the finished entry."""
+        if self.slots is not None and not self.shared:
+            self.resource = assemble(self.type, self.id, self.slots)
+        return Entry(self.resource, self.slots, tuple(dict.fromkeys(self.cleared)), self.deleted)
+
+
+class Recipe:
+    """What a data type's map makes of one value: the things it mentions, finished, and the reference to the last."""
+
+    __slots__ = ("nodes", "reference")
+
+    def __init__(self, reference: str, nodes: list[Node]) -> None:
+        self.reference = reference
+        self.nodes = [(node.type, node.id, node.slots or {}, node.entry().resource) for node in nodes]
+
+
+def put(target: dict[str, Any], path: str, value: Any) -> None:
+    """Set `value` at a dotted path; a list is appended to what stands there."""
+    *parents, last = path.split(".")
+    for name in parents:
+        target = target.setdefault(name, {})
+    if isinstance(value, list):
+        have = target.setdefault(last, [])
+        have.extend(element for element in value if element not in have)
+    else:
+        target[last] = value
+
+
+class Scope:
+    """A stretch of the message in which labels mean one thing: a patient, an order, an observation.
+
+    `segments` holds the first segment of each name that stands in it, `members` all that stand directly in it.
+    """
+
+    __slots__ = ("members", "name", "nodes", "parent", "segments")
+
+    def __init__(self, name: str, parent: Scope | None) -> None:
+        self.name = name
+        self.parent = parent
+        self.nodes: dict[str, Node] = {}
+        self.segments: dict[str, Segment] = {}
+        self.members: list[Segment] = []
+
+    def find(self, label: str) -> Node | None:
+        """Return the nearest node with `label`, outwards."""
+        scope: Scope | None = self
+        while scope is not None:
+            node = scope.nodes.get(label)
+            if node is not None:
+                return node
+            scope = scope.parent
+        return None
+
+    def segment(self, name: str) -> Segment | None:
+        """Return the nearest segment called `name`, outwards."""
+        scope: Scope | None = self
+        while scope is not None:
+            found = scope.segments.get(name)
+            if found is not None:
+                return found
+            scope = scope.parent
+        return None
+
+    def every(self, name: str) -> list[Segment]:
+        """Return the segments called `name` of the nearest scope that has any, outwards."""
+        scope: Scope | None = self
+        while scope is not None:
+            found = [seg for seg in scope.members if seg.name == name]
+            if found:
+                return found
+            scope = scope.parent
+        return []
+
+
+@lru_cache(maxsize=65536)
+def _mentioned_id(scope: str, type_name: str, parts: tuple[str, ...]) -> str:
+    """Return the id of what is mentioned; the same physicians and wards come in message after message."""
+    return resource_id(scope, type_name, *parts)
+
+
+def _sent_offset(message: Message) -> str | None:
+    """Return MSH-7's offset: the standard's default for the message's other times, where the feed names no zone."""
+    header = message.first("MSH")
+    sent = header.value(7) if header is not None else ""
+    return sent[-5:] if len(sent) > 5 and sent[-5] in "+-" else None
+
+
+class Made(Protocol):
+    """What a run needs of the compiled maps."""
+
+    version: str
+    calls: dict[str, Callable[..., Any]]
+    tables: dict[str, Table]
+
+
+class Run:
+    """What the compiled maps read and write while they convert one message."""
+
+    __slots__ = (
+        "cache",
+        "conversion",
+        "later",
+        "links",
+        "listed",
+        "lost",
+        "maps",
+        "memory",
+        "message",
+        "node",
+        "nodes",
+        "order",
+        "partner",
+        "profile",
+        "scope",
+        "seg",
+        "shared",
+        "tables",
+        "timezone",
+        "waiting",
+    )
+
+    def __init__(self, message: Message, profile: Profile, made: Made, cache: dict[Any, Any]) -> None:
+        self.message = message
+        self.profile = profile
+        self.partner = profile.partner
+        self.timezone = profile.timezone or _sent_offset(message)
+        self.shared = profile.shared_authorities
+        self.maps = made.calls
+        self.tables = made.tables
+        self.conversion = Conversion(mapping_version=made.version)
+        self.nodes: dict[tuple[str, str], Node] = {}
+        self.order: list[Node] = []
+        self.scope = Scope("message", None)
+        self.node: Node | None = None
+        self.seg: Segment | None = None
+        self.lost: tuple[str, str] | None = None
+        self.cache = cache
+        self.memory: dict[Any, Any] = {}
+        self.later: list[tuple[Scope, Segment, Callable[[Segment, Run], None]]] = []
+        self.links: list[tuple[Scope, Node, str, bool, str, str]] = []
+        self.waiting: list[tuple[Scope, Segment, Any]] = []
+        self.listed: list[tuple[Scope, Node, str, str, str]] = []
+
+    def find(self, code: str, at: str, severity: Severity | None = None) -> _T | None:
+        """Note a finding at `at` (`5.1`) of the segment at hand; return None, for `return run.find(…)`."""
+        self.conversion.findings.append(Finding(code, self.location(at), severity or _SEVERITY.get(code, "warning")))
+        return None
+
+    @contextmanager
+    def reading(self, segment: Segment) -> Iterator[Segment]:
+        """While it lasts, findings are about `segment`: for functions that read a neighbour."""
+        before, self.seg = self.seg, segment
+        try:
+            yield segment
+        finally:
+            self.seg = before
+
+    def location(self, at: str) -> str:
+        """Return `PID-5.1`, or `OBX[3]-5` where the segment is not the first of its name."""
+        if self.seg is None or "-" in at:
+            return at
+        name = f"{self.seg.name}[{self.seg.ordinal}]" if self.seg.ordinal > 1 else self.seg.name
+        return f"{name}-{at}" if at else name
+
+    def date_time(self, text: str, at: str) -> str | None:
+        """Return a time as dateTime; None, with a finding, for what is not one."""
+        if not text:
+            return None
+        return times.date_time(text, self.timezone) or self.find("not-a-date", at)
+
+    def unmapped(self, table: Table | str, system: str, code: str, at: str) -> None:
+        """Note a code that is not in its table."""
+        self.find("unmapped-code", at)
+        name = table if isinstance(table, str) else table.name
+        self.conversion.unmapped.append(UnmappedCode(name, system, code, self.location(at)))
+
+    def take_lost(self) -> dict[str, Any]:
+        """Return the code that has just been looked for in vain, as an extension of the element without a value."""
+        system, code = self.lost or ("", "")
+        coding = {"system": system, "code": code} if system else {"code": code}
+        return {"extension": [{"url": ALTERNATE, "valueCodeableConcept": {"coding": [coding]}}]}
+
+    def rest(self, components: Any, known: frozenset[int], at: str) -> None:
+        """Note valued components that the data type's map does not know."""
+        for number, component in enumerate(components, 1):
+            if number not in known and component and any(component):
+                self.find("unmapped-field", f"{at}.{number}")
+
+    def local_system(self, name: str) -> str:
+        """Return the URI of a coding system that only the partner knows."""
+        return f"urn:sluice:{quote(self.partner, safe='')}:{quote(name, safe='')}"
+
+    def content(self, name: str) -> tuple[None, list[str]]:
+        """Return the whole content of the segment at hand as a key, with a finding."""
+        self.find("no-natural-key", "")
+        seg = self.scope.segment(name) or self.seg
+        parts = [] if seg is None else [repr(seg.field(n)) for n in range(1, seg.count + 1)]
+        return None, [name, *parts]
+
+    def mention(self, type_name: str, key: tuple[bool, list[str]]) -> Node:
+        """Return the thing that a data type names (a practitioner, a location), the same for each mention."""
+        universal, parts = key
+        node_id = _mentioned_id("" if universal else self.partner, type_name, tuple(parts))
+        node = self.nodes.get((type_name, node_id))
+        if node is None:
+            node = self.add(Node(type_name, type_name, node_id, self.scope, True))
+        return node
+
+    def cached(self, name: str, components: Any, at: str, table: Table | None, call: Callable[..., Any]) -> Any:
+        """Return what `call` makes of `components`, from the cache where the same value has come before.
+
+        What is found there is shared between messages: nobody changes it. What had a finding is not kept.
+        """
+        key = (name, table.name if table is not None else "", tuple(map(tuple, components)))
+        hit = self.cache.get(key)
+        if hit is None:
+            return self._compute(key, components, at, table, call)
+        return self._apply(hit) if hit.__class__ is Recipe else hit
+
+    def _compute(self, key: Any, components: Any, at: str, table: Table | None, call: Callable[..., Any]) -> Any:
+        nodes, order, before = self.nodes, self.order, len(self.conversion.findings)
+        self.nodes, self.order = {}, []
+        try:
+            value = call(components, self, at, table)
+            made = self.order
+        finally:
+            self.nodes, self.order = nodes, order
+        if made and value is not None:
+            value = Recipe(value["reference"], made)
+        size = sum(len(text) for subs in components for text in subs)
+        if value is not None and before == len(self.conversion.findings) and size <= CACHED_LENGTH:
+            if len(self.cache) >= CACHED:
+                self.cache.clear()
+            self.cache[key] = value
+        return self._apply(value) if value.__class__ is Recipe else value
+
+    def _apply(self, recipe: Any) -> dict[str, str]:
+        """Let a recipe's things be mentioned in this message."""
+        for type_name, node_id, slots, resource in recipe.nodes:
+            node = self.nodes.get((type_name, node_id))
+            if node is None:
+                node = self.add(Node(type_name, type_name, node_id, self.scope, True))
+                node.slots, node.resource, node.shared = slots, resource, True
+            elif node.slots is not slots:
+                for slot, said in slots.items():
+                    for path, value in said:
+                        node.mention(slot, path, value)
+        return {"reference": recipe.reference}
+
+    def identity(self, type_name: str, scope: str, key: Iterable[str]) -> str:
+        """Return the id of what `key` names."""
+        return resource_id(scope, type_name, *key)
+
+    def add(self, node: Node) -> Node:
+        """Keep `node`; a second one with its type and id is the first."""
+        have = self.nodes.setdefault((node.type, node.id), node)
+        if have is node:
+            self.order.append(node)
+        return have
+
+    def reference(self, label: str) -> dict[str, str] | None:
+        """Return a reference to the nearest resource with `label`."""
+        node = self.scope.find(label)
+        return {"reference": f"{node.type}/{node.id}"} if node else None

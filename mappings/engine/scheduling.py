@@ -1,0 +1,110 @@
+"""What a table of rows cannot say of SCH, AIS, AIG, AIL and AIP: when, how long, and whether who is asked will come."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from mappings.engine import times
+from mappings.engine.keys import text_of
+from mappings.engine.orders import offset_minutes, time_unit
+from mappings.engine.primitives import number
+from mappings.engine.protocols import Segment
+from mappings.engine.registry import segment
+from mappings.engine.run import Node
+
+if TYPE_CHECKING:
+    from mappings.engine.run import Run
+
+
+def minutes_of(amount: str, unit: str) -> int | None:
+    """Return a duration in minutes; a number without a unit is minutes, as senders mean it."""
+    if not amount:
+        return None
+    if not unit:
+        found = number(amount)
+        return int(found) if found is not None and found >= 0 else None
+    return offset_minutes(amount, unit)
+
+
+@segment("appointment-duration")
+def appointment_duration(seg: Segment, run: Run, target: Node) -> None:
+    """SCH-9 in the units of SCH-10."""
+    unit = seg.value(10) or seg.value(10, 1, 2)
+    found = minutes_of(seg.value(9), unit if time_unit(unit) else "")
+    if found:
+        target.say("SCH-9", "minutesDuration", found)
+    elif seg.value(9):
+        run.find("not-a-number", "9")
+
+
+@segment("appointment-time")
+def appointment_time(seg: Segment, run: Run, target: Node) -> None:
+    """SCH-11.4 and 5 as start and end; without an end the duration says it."""
+    field = seg.field(11)
+    if not field:
+        return
+    start, end = (_instant(text_of(field[0], comp), run, f"11.{comp}") for comp in (4, 5))
+    if start and not end:
+        unit = seg.value(10) or seg.value(10, 1, 2)
+        end = _later(start, minutes_of(seg.value(9), unit if time_unit(unit) else ""))
+    if start:
+        target.say("SCH-11", "start", start)
+    if start and end:
+        target.say("SCH-11", "end", end)
+
+
+def _instant(text: str, run: Run, at: str) -> str | None:
+    if not text:
+        return None
+    return times.instant(text, run.timezone) or run.find("not-a-date", at)
+
+
+def _later(start: str | None, minutes: int | None) -> str | None:
+    if start is None or not minutes:
+        return None
+    return (datetime.fromisoformat(start) + timedelta(minutes=minutes)).isoformat()
+
+
+def _span(seg: Segment, run: Run, first: int) -> dict[str, str]:
+    """Return the period of a resource: start, start offset and its units, duration and its units from field `first` on.
+
+    Without a start of its own it starts the offset after the appointment.
+    """
+    start = _instant(seg.value(first), run, str(first))
+    if start is None and seg.value(first + 1):
+        schedule = run.scope.segment("SCH")
+        base = _instant(schedule.value(11, 1, 4), run, "11.4") if schedule is not None else None
+        start = _later(base, minutes_of(seg.value(first + 1), seg.value(first + 2))) or base
+    end = _later(start, minutes_of(seg.value(first + 3), seg.value(first + 4)))
+    return {name: moment for name, moment in (("start", start), ("end", end)) if moment}
+
+
+@segment("service-time")
+def service_time(seg: Segment, run: Run, target: Node) -> None:
+    """AIS-4 to 8, where SCH-11 does not say when the appointment is."""
+    schedule = run.scope.segment("SCH")
+    if schedule is not None and schedule.value(11, 1, 4):
+        return
+    span = _span(seg, run, 4)
+    if "start" in span:
+        target.say("AIS-4", "start", span["start"])
+        end = span.get("end") or _later(span["start"], 1)
+        target.say("AIS-4", "end", end)
+
+
+_FIRST = {"AIG": (8, 14), "AIL": (6, 12), "AIP": (6, 12)}
+
+
+@segment("participation")
+def participation(seg: Segment, run: Run, target: dict[str, Any]) -> None:
+    """When a resource is needed, and its status (HL7 table 0278); what is booked has accepted."""
+    first, status_at = _FIRST[seg.name]
+    span = _span(seg, run, first)
+    if span:
+        target["period"] = span
+    known = {"PENDING": "needs-action", "WAITLIST": "tentative", "DELETED": "declined", "CANCELLED": "declined"}
+    code = seg.value(status_at).strip()
+    target["status"] = known.get(code.upper(), "accepted")
+    if "actor" not in target and "type" not in target:
+        target["type"] = [{"text": "unknown"}]

@@ -1,0 +1,101 @@
+"""Slots to resource: the one way in which source fields become a FHIR resource.
+
+The converter assembles one message's slots with it, the store assembles the newest contribution of every slot.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+from typing import Any
+
+from mappings.engine.model import Resource, Slots
+
+
+@lru_cache(maxsize=65536)
+def slot_order(slot: str) -> tuple[Any, ...]:
+    """Return the sorting key of a slot: defaults first, then by name with numbers as numbers (PID-5 < PID-11)."""
+    parts = re.split(r"(\d+)", slot)
+    return (not slot.startswith("~"), [int(part) if part.isdigit() else part for part in parts])
+
+
+def assemble(resource_type: str, resource_id: str, slots: Slots) -> Resource:
+    """Return the resource that `slots` describe.
+
+    Lists of several slots are joined in slot order without equal elements; of other values the last slot's stands;
+    what a `~` slot says stands only where no other slot says anything; of a choice element one name stands.
+    The result does not depend on the order in which the slots were learned.
+    """
+    resource: Resource = {"resourceType": resource_type, "id": resource_id}
+    defaults: list[tuple[str, Any]] = []
+    for slot in _in_order(tuple(slots)):
+        if slot.startswith("~"):
+            defaults.extend(slots[slot])
+            continue
+        for path, value in slots[slot]:
+            _put(resource, path, value)
+    for path, value in defaults:
+        if _get(resource, path) is None:
+            _put(resource, path, value)
+    if resource_type in _CHOOSING:
+        _choose(resource)
+    return resource
+
+
+@lru_cache(maxsize=65536)
+def _in_order(names: tuple[str, ...]) -> tuple[str, ...]:
+    """Return slots in slot order; messages of one kind bring the same slots again and again."""
+    return tuple(sorted(names, key=slot_order))
+
+
+CHOICES = (
+    ("deceasedBoolean", "deceasedDateTime"),
+    ("multipleBirthBoolean", "multipleBirthInteger"),
+    ("occurrenceDateTime", "occurrencePeriod"),
+    ("occurrenceDateTime", "occurrenceTiming"),
+    ("occurrencePeriod", "occurrenceTiming"),
+    ("onsetString", "onsetDateTime"),
+    ("performedDateTime", "performedPeriod"),
+    ("medicationCodeableConcept", "medicationReference"),
+    ("collectedDateTime", "collectedPeriod"),
+)
+"""Pairs of one choice element's names, the one that says less first: two slots may each have said one of them."""
+
+
+_CHOOSING = frozenset({
+    "Patient", "ServiceRequest", "MedicationRequest", "Condition", "AllergyIntolerance", "Procedure", "Specimen",
+})  # fmt: skip
+"""The living types that have one of the choices."""
+
+
+def _choose(resource: Resource) -> None:
+    """Of a choice element leave the name that says most, so that PID-29's date stands before PID-30's yes."""
+    for less, more in CHOICES:
+        if less in resource and more in resource:
+            del resource[less]
+    if "collection" in resource:
+        _choose(resource["collection"])
+
+
+def _put(resource: Resource, path: str, value: Any) -> None:
+    node = resource
+    names = path.split(".")
+    for name in names[:-1]:
+        node = node.setdefault(name, {})
+    last = names[-1]
+    if isinstance(value, list):
+        have = node.setdefault(last, [])
+        have.extend(element for element in value if element not in have)
+    elif isinstance(value, dict) and isinstance(node.get(last), dict):
+        node[last] = {**node[last], **value}
+    else:
+        node[last] = value
+
+
+def _get(resource: Resource, path: str) -> Any:
+    node: Any = resource
+    for name in path.split("."):
+        if not isinstance(node, dict) or name not in node:
+            return None
+        node = node[name]
+    return node

@@ -1,0 +1,41 @@
+"""The resource types that may carry any number of identifiers (`identifier: 0..*`), by FHIR version."""
+
+from __future__ import annotations
+
+_BOTH_NAMES = """
+Account ActivityDefinition AllergyIntolerance Appointment AppointmentResponse Basic
+BiologicallyDerivedProduct BodyStructure CarePlan CareTeam ChargeItem ChargeItemDefinition Claim
+ClaimResponse ClinicalImpression CodeSystem Communication CommunicationRequest Condition Consent
+Contract Coverage CoverageEligibilityRequest CoverageEligibilityResponse DetectedIssue Device
+DeviceDefinition DeviceMetric DeviceRequest DiagnosticReport DocumentReference Encounter Endpoint
+EnrollmentRequest EnrollmentResponse EpisodeOfCare EventDefinition Evidence EvidenceVariable
+ExampleScenario ExplanationOfBenefit FamilyMemberHistory Flag Goal Group GuidanceResponse
+HealthcareService ImagingStudy Immunization ImmunizationEvaluation ImmunizationRecommendation
+InsurancePlan Invoice Library List Location Measure MeasureReport Medication
+MedicationAdministration MedicationDispense MedicationRequest MedicationStatement MessageDefinition
+MolecularSequence NutritionOrder Observation Organization OrganizationAffiliation Patient
+PaymentNotice PaymentReconciliation Person PlanDefinition Practitioner PractitionerRole Procedure
+Questionnaire RelatedPerson ResearchStudy ResearchSubject RiskAssessment Schedule ServiceRequest
+Slot Specimen StructureDefinition StructureMap Substance SupplyDelivery SupplyRequest Task ValueSet
+VisionPrescription
+"""
+_R4_NAMES = """
+CatalogEntry DeviceUseStatement DocumentManifest EffectEvidenceSynthesis Media MedicinalProduct
+MedicinalProductAuthorization MedicinalProductPackaged MedicinalProductPharmaceutical
+ObservationDefinition RequestGroup ResearchDefinition ResearchElementDefinition
+RiskEvidenceSynthesis
+"""
+_R5_NAMES = """
+ActorDefinition AdministrableProductDefinition AdverseEvent ArtifactAssessment
+BiologicallyDerivedProductDispense CapabilityStatement Citation ClinicalUseDefinition Composition
+ConceptMap ConditionDefinition DeviceAssociation DeviceDispense DeviceUsage EncounterHistory
+EvidenceReport FormularyItem GenomicStudy GraphDefinition ImagingSelection ImplementationGuide
+InventoryItem InventoryReport ManufacturedItemDefinition MedicationKnowledge
+MedicinalProductDefinition NamingSystem NutritionIntake OperationDefinition
+PackagedProductDefinition QuestionnaireResponse RegulatedAuthorization RequestOrchestration
+Requirements SearchParameter Subscription SubscriptionTopic SubstanceDefinition
+TerminologyCapabilities TestPlan TestScript Transport
+"""
+
+_BOTH = frozenset(_BOTH_NAMES.split())
+IDENTIFIED = {"4.0.1": _BOTH.union(_R4_NAMES.split()), "5.0.0": _BOTH.union(_R5_NAMES.split())}

@@ -1,0 +1,132 @@
+"""What a FHIR server's answers mean. Of an OperationOutcome only issue codes and places are kept, never its texts."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from mappings.engine import json
+from tasks.deliver.fhir_order import Entry
+from tasks.deliver.port import Outcome
+from tasks.model import Finding
+
+_CODE = re.compile(r"[a-z][a-z-]{1,31}")
+_PATH = re.compile(r"[A-Za-z]+(?:\[\d+\])?(?:\.[A-Za-z]+(?:\[\d+\])?)*")
+_ENTRY = re.compile(r"Bundle\.entry\[(\d+)\](?:\.resource)?(?:\.ofType\([A-Za-z]+\))?\.?")
+_WHAT = r"(?:entr(?:y|ies)|bundle|batch|transaction|request|payload|resources)"
+_TOO_MUCH = r"(?:max|limit|exceed|too many|too large|too big|more than|at most)"
+_SIZE_WORDS = re.compile(rf"{_WHAT}.{{0,80}}{_TOO_MUCH}|{_TOO_MUCH}.{{0,80}}{_WHAT}", re.IGNORECASE | re.DOTALL)
+RETRIED = frozenset({408, 424, 425, 429, 500, 502, 503, 504})
+
+
+def read_object(body: bytes) -> dict[str, Any]:
+    """Return an answer's body as an object; empty where it is none (HTML of a proxy, nothing at all)."""
+    try:
+        value = json.loads(body)
+    except ValueError:
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def errors(outcome: Any) -> list[Mapping[str, Any]]:
+    """Return the issues of an OperationOutcome that say that it went wrong."""
+    if not isinstance(outcome, dict) or outcome.get("resourceType") != "OperationOutcome":
+        return []
+    issues = outcome.get("issue")
+    found = [issue for issue in issues if isinstance(issue, dict)] if isinstance(issues, list) else []
+    return [issue for issue in found if issue.get("severity") in {"error", "fatal"}]
+
+
+def finding(outcome: Any, entry: Entry, code: str) -> Finding:
+    """Return the first error of an OperationOutcome as a finding: its code, and the element it names."""
+    named = entry.item.resource_type
+    for issue in errors(outcome):
+        said = issue.get("code")
+        places = [_place(text, named) for text in _texts(issue)]
+        word = said if isinstance(said, str) and _CODE.fullmatch(said) else f"http-{code}"
+        return Finding(word, next((place for place in places if place), named), "error")
+    return Finding(f"http-{code}", named, "error")
+
+
+def suspects(outcome: Any) -> set[int]:
+    """Return the numbers of the entries that the errors of a bundle's OperationOutcome name."""
+    found = (_ENTRY.match(text) for issue in errors(outcome) for text in _texts(issue))
+    return {int(match[1]) for match in found if match}
+
+
+def about_size(status: int, outcome: Any) -> bool:
+    """Say whether a bundle was refused for its size; texts are looked at for it and not kept."""
+    if status == 413:
+        return True
+    for issue in errors(outcome):
+        details = issue.get("details")
+        texts = [issue.get("diagnostics"), details.get("text") if isinstance(details, dict) else None]
+        if issue.get("code") in {"too-long", "too-costly"} or any(
+            isinstance(text, str) and _SIZE_WORDS.search(text) for text in texts
+        ):
+            return True
+    return False
+
+
+def _texts(issue: Mapping[str, Any]) -> Iterable[str]:
+    for name in ("expression", "location"):
+        listed = issue.get(name)
+        yield from (text for text in (listed if isinstance(listed, list) else []) if isinstance(text, str))
+
+
+def _place(text: str, resource_type: str) -> str:
+    """Return the element that an expression names; what stands in brackets or quotes may be a value and is cut off."""
+    inside = _ENTRY.sub("", text, count=1)
+    match = _PATH.match(inside)
+    if not match or match[0].startswith("Bundle"):
+        return ""
+    path = match[0]
+    if inside[match.end() :].startswith("("):
+        path = path.rpartition(".")[0]
+    return path if path.partition(".")[0].partition("[")[0][:1].isupper() else f"{resource_type}.{path}"
+
+
+def status_of(response: Mapping[str, Any]) -> int:
+    """Return the status of an entry's response (`201 Created`, `200`); 0 where it says none."""
+    text = str(response.get("status", ""))[:3]
+    return int(text) if text.isdigit() else 0
+
+
+def verdict(entry: Entry, status: int, outcome: Any, etag: str = "", location: str = "") -> Outcome | None:
+    """Return what an entry's own status means; None where the thing must be looked at again (conflict, no status)."""
+    code, item = str(status), entry.item
+    if status in {409, 412} or not status:
+        return None
+    if entry.deletes and status in {404, 410}:
+        return Outcome(item, "unchanged", code)
+    if status == 304:
+        return Outcome(item, "unchanged", code, remote_version=version(etag, location))
+    if 200 <= status < 300 and not errors(outcome):
+        return Outcome(item, "sent", code, remote_id=remote_id(location), remote_version=version(etag, location))
+    if status in RETRIED or status == 401:
+        return Outcome(item, "retry", code, finding(outcome, entry, code))
+    return Outcome(item, "refused", code, finding(outcome, entry, code))
+
+
+def remote_id(location: str) -> str | None:
+    """Return the id in a location (`…/Patient/123/_history/1`)."""
+    parts = location.partition("/_history/")[0].rstrip("/").split("/")
+    return parts[-1] if len(parts) > 1 else None
+
+
+def version(etag: str, location: str) -> str | None:
+    """Return the version in an ETag (`W/"2"`) or a location."""
+    return etag.removeprefix("W/").strip('"') or location.partition("/_history/")[2] or None
+
+
+def same(sent: Any, found: Any) -> bool:
+    """Say whether a server holds what was sent, apart from what it adds itself."""
+    return bool(_plain(sent) == _plain(found))
+
+
+def _plain(resource: Any) -> Any:
+    if not isinstance(resource, dict):
+        return resource
+    meta = {k: v for k, v in (resource.get("meta") or {}).items() if k not in {"versionId", "lastUpdated", "source"}}
+    return {k: v for k, v in resource.items() if k not in {"meta", "id"}} | ({"meta": meta} if meta else {})

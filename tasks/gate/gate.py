@@ -1,0 +1,202 @@
+"""The gate: great-expectations suites on a staged batch, before anybody can see it.
+
+A checks file (`deployments/checks/<name>.yaml`) names a table of the warehouse, or `records`, and lists expectations
+as great-expectations writes them. They look at the rows that the batch would publish. A critical expectation that
+fails holds the batch; the others are counted. Results are booleans: no value leaves.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from mappings.engine.json import loads
+from mappings.engine.yamlfile import YamlFile, YamlMistake, nearest
+from tasks.core_views import core_views
+from tasks.errors import ConfigError
+from tasks.feed import Feed
+from tasks.ledger import batches, claims
+from tasks.ledger.db import Connection
+from tasks.settings import PROJECT
+
+CHECKS = PROJECT / "deployments" / "checks"
+RECORDS = "records"
+SEVERITIES = ("critical", "warning", "info")
+RECENT = """
+    (%(window)s::float is not null and recent.state in ('stored', 'published')
+     and recent.feed = (select feed from ledger.batch where id = %(batch)s)
+     and recent.id < %(batch)s and recent.created_at > now() - make_interval(secs => %(window)s::float))
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One expectation on one table."""
+
+    table: str
+    type: str
+    kwargs: Mapping[str, Any]
+    severity: str
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """Whether an expectation held; `place` is the column, or empty for the table itself."""
+
+    table: str
+    expectation: str
+    place: str
+    severity: str
+    held: bool
+
+
+def read_checks(name: str) -> list[Check]:
+    """Read a checks file; raises `ConfigError` with file and line for a mistake."""
+    path = CHECKS / f"{name}.yaml"
+    if not path.is_file():
+        known = [file.stem for file in CHECKS.glob("*.yaml")]
+        raise ConfigError(f"checks {name}: there is no {path.name}{nearest(name, known)}")
+    try:
+        file = YamlFile(path)
+    except YamlMistake as error:
+        raise ConfigError(str(error)) from None
+    tables = [RECORDS, *core_views()]
+    checks = []
+    for table, items in file.data.items():
+        if table not in tables:
+            raise ConfigError(file.mistake([table], f"{table} is not a table{nearest(table, tables)}"))
+        checks += [_check(file, table, number, item) for number, item in enumerate(items)]
+    return checks
+
+
+def _check(file: YamlFile, table: str, number: int, item: Any) -> Check:
+    extra = set(item) - {"type", "kwargs", "severity"}
+    if extra or "type" not in item:
+        raise ConfigError(file.mistake([table, number], "an expectation has `type`, `kwargs` and `severity`"))
+    severity = item.get("severity", "critical")
+    if severity not in SEVERITIES:
+        wrong = f"{severity} is no severity{nearest(severity, SEVERITIES)}"
+        raise ConfigError(file.mistake([table, number, "severity"], wrong))
+    return Check(table, item["type"], item.get("kwargs", {}), severity)
+
+
+def decide(
+    connection: Connection, feed: Feed, batch_id: int, token: int, window: float | None = None
+) -> dict[str, Any]:
+    """Check a staged batch and hold it where something critical fails; return the verdict, which has no value in it.
+
+    A batch that an operator released is looked at all the same, and passes whatever is found.
+    """
+    results = look(connection, feed, batch_id, window)
+    row = connection.execute("select verdict->'released' from ledger.batch where id = %s", (batch_id,)).fetchone()
+    released = row[0] if row else None
+    verdict: dict[str, Any] = {"passed": passed(results) or released is not None}
+    verdict["results"] = [asdict(result) for result in results]
+    if released is not None:
+        verdict["released"] = released
+    with connection.transaction():
+        claims.check(connection, f"feed:{feed.name}", token)
+        batches.set_state(connection, batch_id, "staged" if verdict["passed"] else "held", verdict)
+    return verdict
+
+
+def look(connection: Connection, feed: Feed, batch_id: int, window: float | None = None) -> list[Result]:
+    """Return what every check of the feed says of a staged batch, the share of quarantined records first.
+
+    With a `window` in seconds the checks look at what the feed published in it as well: a batch of few messages alone
+    says nothing about shares and counts.
+    """
+    results = [_share_of_quarantined(connection, feed, batch_id)]
+    if feed.checks is None:
+        return results
+    checks = read_checks(feed.checks)
+    for table in dict.fromkeys(check.table for check in checks):
+        own = [check for check in checks if check.table == table]
+        results += _validate(table, _frame(connection, batch_id, table, window), own)
+    return results
+
+
+def passed(results: Iterable[Result]) -> bool:
+    """Say whether nothing critical failed."""
+    return all(result.held or result.severity != "critical" for result in results)
+
+
+def _share_of_quarantined(connection: Connection, feed: Feed, batch_id: int) -> Result:
+    """Look at the whole deliveries that the batch has a part of, as far as they have been read."""
+    row = connection.execute(
+        """
+        select coalesce(max(100.0 * quarantined / nullif(received, 0)), 0) from (
+            select sum(quarantined) as quarantined, sum(received) as received from ledger.batch_slice
+            where delivery_id in (select delivery_id from ledger.batch_slice where batch_id = %s) group by delivery_id
+        ) share
+        """,
+        (batch_id,),
+    ).fetchone()
+    held = row is None or float(row[0]) <= feed.quarantine.hold_above_percent
+    return Result(RECORDS, "quarantined share is within the feed's limit", "", "critical", held)
+
+
+def _frame(connection: Connection, batch_id: int, table: str, window: float | None) -> Any:
+    """Return the rows that the batch would add to a table, those of the window among them, as a pandas frame."""
+    import pandas as pd
+
+    if table == RECORDS:
+        cursor = connection.execute(
+            f"""
+            select r.id, r.state, r.location,
+                   case when r.batch_id = %(batch)s or count(s.id) > 0 then count(s.id) end as resources
+            from ledger.record r
+            left join staging.resource s on s.record_id = r.id and s.batch_id = %(batch)s
+            where r.batch_id in (select id from ledger.batch recent where recent.id = %(batch)s or {RECENT})
+               or r.id in (select record_id from staging.resource where batch_id = %(batch)s)
+            group by r.id, r.state, r.location, r.batch_id
+            """.encode(),  # noqa: S608
+            {"batch": batch_id, "window": window},
+        )
+        return pd.DataFrame(cursor.fetchall(), columns=["record", "ended", "location", "resources"])
+    view = core_views()[table]
+    with connection.transaction(), connection.cursor("staged") as cursor:
+        cursor.execute(
+            f"""
+            select resource::text from staging.resource
+            where batch_id = %(batch)s and resource_type = %(kind)s and not deleted
+            union all
+            select v.resource::text from ledger.batch recent
+            join ledger.record r on r.batch_id = recent.id
+            join fhir.resource v on v.record_id = r.id and v.resource_type = %(kind)s and not v.deleted
+            where {RECENT} and not exists (
+                select from staging.resource s
+                where s.batch_id = %(batch)s and s.resource_type = v.resource_type and s.id = v.id
+            )
+            """.encode(),  # noqa: S608
+            {"batch": batch_id, "kind": view.resource, "window": window},
+        )
+        rows = list(view.rows(loads(text) for (text,) in cursor))
+    return pd.DataFrame(rows, columns=[column.name for column in view.columns])
+
+
+def _validate(table: str, frame: Any, checks: list[Check]) -> list[Result]:
+    """Run the expectations; one that cannot be evaluated (a column that is not there) did not hold."""
+    # its import takes seconds, and statistics about use are not sent from a hospital
+    os.environ["GX_ANALYTICS_ENABLED"] = "false"
+    import great_expectations as gx
+    from great_expectations.data_context.types.base import ProgressBarsConfig
+    from great_expectations.expectations.expectation_configuration import ExpectationConfiguration
+
+    context = gx.get_context(mode="ephemeral")
+    context.variables.progress_bars = ProgressBarsConfig(globally=False)
+    asset = context.data_sources.add_pandas("staging").add_dataframe_asset(table)
+    batch = asset.add_batch_definition_whole_dataframe("batch").get_batch({"dataframe": frame})
+    expectations = [
+        ExpectationConfiguration(check.type, dict(check.kwargs), meta={"number": number})
+        for number, check in enumerate(checks)
+    ]
+    outcome = batch.validate(gx.ExpectationSuite(table, expectations), result_format="BOOLEAN_ONLY")
+    configs = [(said.expectation_config, said.success) for said in outcome.results]
+    held = {config.meta["number"]: bool(success) for config, success in configs if config and config.meta}
+    return [
+        Result(table, check.type, str(check.kwargs.get("column", "")), check.severity, held.get(number, False))
+        for number, check in enumerate(checks)
+    ]

@@ -1,0 +1,141 @@
+"""Deliveries: from the first sight of an offer to the last record known."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Literal
+
+from tasks.errors import LeaseLost
+from tasks.feed import Feed
+from tasks.ledger.db import Connection
+from tasks.model import BEGIN, Offer, Position
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """A landed delivery that is being read: where its bytes are and where reading goes on.
+
+    - `size` is how many bytes of a listener's segment count; None where the whole object does.
+    - `growing`: more may come behind `size`, so that its end is not known yet.
+    """
+
+    id: int
+    object: str
+    landed_at: datetime
+    position: Position
+    corrects: int | None
+    size: int | None = None
+    growing: bool = False
+
+
+Verdict = Literal["landed", "duplicate", "correction"]
+
+
+def open_delivery(connection: Connection, feed: Feed, offer: Offer, run_id: str | None) -> int:
+    """Note that an offer is being fetched; return the delivery's id, the same one after a crash."""
+    row = connection.execute(
+        """
+        insert into ledger.delivery as d (feed, partner, format, name, version, offer, run_id)
+        values (%s, %s, %s, %s, %s, %s, %s)
+        on conflict (feed, name, version) do update set run_id = excluded.run_id, offer = excluded.offer
+        returning id
+        """,
+        (feed.name, feed.partner, feed.format, offer.name, offer.version, _json(offer), run_id),
+    ).fetchone()
+    assert row is not None  # noqa: S101
+    return int(row[0])
+
+
+def landed(connection: Connection, delivery_id: int, obj: str, size: int, sha256: bytes) -> Verdict:
+    """Commit that the delivery's bytes are kept, and say what it is beside its feed's earlier ones.
+
+    The same bytes as an earlier delivery's: a duplicate. The same name with other bytes: a correction.
+    """
+    row = connection.execute(
+        """
+        with me as (select id, feed, name from ledger.delivery where id = %(id)s),
+        twin as (
+            select coalesce(d.duplicate_of, d.id) as id from ledger.delivery d, me
+            where d.feed = me.feed and d.sha256 = %(sha)s and d.id <> me.id and d.state <> 'landing'
+            order by d.id limit 1
+        ),
+        predecessor as (
+            select d.id from ledger.delivery d, me
+            where d.feed = me.feed and d.name = me.name and d.id < me.id and d.state in ('landed', 'read')
+            order by d.id desc limit 1
+        )
+        update ledger.delivery d set
+            object = %(object)s, size = %(size)s, sha256 = %(sha)s, landed_at = now(),
+            duplicate_of = (select id from twin),
+            corrects = case when exists (select from twin) then null else (select id from predecessor) end,
+            state = case when exists (select from twin) then 'duplicate' else 'landed' end
+        where d.id = %(id)s and d.state = 'landing'
+        returning d.duplicate_of, d.corrects
+        """,
+        {"id": delivery_id, "object": obj, "size": size, "sha": sha256},
+    ).fetchone()
+    if row is None:
+        raise LeaseLost(f"delivery {delivery_id}: another worker has landed it; this one changes nothing")
+    if row[0] is not None:
+        return "duplicate"
+    return "landed" if row[1] is None else "correction"
+
+
+def withdraw(connection: Connection, delivery_id: int) -> None:
+    """Forget a delivery that was never landed: its sender broke off."""
+    connection.execute("delete from ledger.delivery where id = %s and state = 'landing'", (delivery_id,))
+
+
+def finished(connection: Connection, delivery_id: int) -> None:
+    """Note that the source was told that the bytes are kept."""
+    connection.execute("update ledger.delivery set finished_at = now() where id = %s", (delivery_id,))
+
+
+def unfinished(connection: Connection, feed: str) -> list[tuple[int, Offer]]:
+    """Return landed deliveries whose source was not told so: a crash came between."""
+    rows = connection.execute(
+        """
+        select id, offer from ledger.delivery
+        where feed = %s and finished_at is null and state <> 'landing' order by id
+        """,
+        (feed,),
+    ).fetchall()
+    return [(int(row[0]), _offer(row[1])) for row in rows]
+
+
+def unread(connection: Connection, feed: str, limit: int = 1000) -> list[Delivery]:
+    """Return landed deliveries with records that nobody has read yet, in landing order."""
+    rows = connection.execute(
+        """
+        select d.id, d.object, d.landed_at, d.position, d.corrects, s.size,
+               s.delivery_id is not null and s.closed_at is null
+        from ledger.delivery d left join ledger.segment s on s.delivery_id = d.id
+        where d.feed = %s and d.state = 'landed'
+          and (s.delivery_id is null or s.closed_at is not null or s.size > s.read_to)
+        order by d.id limit %s
+        """,
+        (feed, limit),
+    ).fetchall()
+    return [Delivery(row[0], row[1], row[2], position(row[3]), row[4], row[5], row[6]) for row in rows]
+
+
+def position(value: Any) -> Position:
+    """Return a stored position; the beginning where none is stored."""
+    return BEGIN if value is None else Position(value["offset"], value["ordinal"], value["context"])
+
+
+def position_json(value: Position) -> str:
+    """Return a position as it is stored."""
+    return json.dumps({"offset": value.offset, "ordinal": value.ordinal, "context": dict(value.context)})
+
+
+def _json(offer: Offer) -> str:
+    meta: Mapping[str, Any] = offer.meta
+    return json.dumps({"name": offer.name, "version": offer.version, "size": offer.size, "meta": dict(meta)})
+
+
+def _offer(value: Any) -> Offer:
+    return Offer(value["name"], value["version"], value["size"], value["meta"])

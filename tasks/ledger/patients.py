@@ -1,0 +1,85 @@
+"""Who waits behind a held batch: records about the same patients, and they alone."""
+
+from __future__ import annotations
+
+import json
+
+from tasks.ledger.db import Connection
+
+PATIENT = """
+case when s.resource_type = 'Patient' then s.id
+     else substring(coalesce(s.resource #>> '{subject,reference}', s.resource #>> '{patient,reference}',
+                             s.resource #>> '{beneficiary,reference}') from 'Patient/([A-Za-z0-9.-]+)$') end
+"""
+"""The patient that a staged resource is about."""
+
+BLOCKED = f"""
+with waiting as (
+    select b.id, {PATIENT} as patient from ledger.batch b join staging.resource s on s.batch_id = b.id
+    where b.feed = (select feed from ledger.batch where id = %(batch)s) and b.state = 'held' and b.id <> %(batch)s
+)
+select s.record_id, array_agg(distinct w.id order by w.id)
+from staging.resource s join waiting w on w.patient = {PATIENT}
+where s.batch_id = %(batch)s group by s.record_id
+"""  # noqa: S608
+
+APART = (
+    "update ledger.record set batch_id = %(apart)s where id = any(%(records)s) and batch_id = %(batch)s",
+    "update staging.resource set batch_id = %(apart)s where batch_id = %(batch)s and record_id = any(%(records)s)",
+    """
+    with moved as (select id >> 32 as delivery_id, count(*) as n from unnest(%(records)s::bigint[]) id group by 1),
+    copied as (
+        insert into ledger.batch_slice (batch_id, delivery_id, first_ordinal, last_ordinal, start, received)
+        select %(apart)s, s.delivery_id, s.first_ordinal, s.last_ordinal, s.start, m.n
+        from ledger.batch_slice s join moved m on m.delivery_id = s.delivery_id where s.batch_id = %(batch)s
+    )
+    update ledger.batch_slice s set received = s.received - m.n from moved m
+    where s.batch_id = %(batch)s and s.delivery_id = m.delivery_id
+    """,
+    """
+    update ledger.batch b set staged_rows = (select count(*) from staging.resource s where s.batch_id = b.id)
+    where b.id in (%(batch)s, %(apart)s)
+    """,
+)
+
+
+def hold_back(connection: Connection, batch_id: int) -> int | None:
+    """Put the batch's records about patients of held batches into a held batch of their own.
+
+    Returns that batch; None where there are no such records. Call it before the gate looks, in no transaction.
+    """
+    with connection.transaction():
+        rows = connection.execute(BLOCKED.encode(), {"batch": batch_id}).fetchall()
+        if not rows:
+            return None
+        behind = sorted({batch for _, batches in rows for batch in batches})
+        row = connection.execute(
+            """
+            insert into ledger.batch (feed, partner, state, token, run_id, mapping_version, staged_rows, verdict)
+            select feed, partner, 'held', token, run_id, mapping_version, 0, %s from ledger.batch where id = %s
+            returning id
+            """,
+            (json.dumps({"passed": False, "results": [], "behind": behind}), batch_id),
+        ).fetchone()
+        assert row is not None  # noqa: S101
+        params = {"apart": row[0], "batch": batch_id, "records": [record for record, _ in rows]}
+        for statement in APART:
+            connection.execute(statement.encode(), params)
+    return int(row[0])
+
+
+def let_go(connection: Connection, feed: str) -> list[int]:
+    """Free batches that wait behind others which are held no more; return them."""
+    rows = connection.execute(
+        """
+        update ledger.batch b set state = 'staged',
+            verdict = b.verdict || jsonb_build_object('passed', true, 'released', jsonb_build_object('by', 'behind'))
+        where b.feed = %s and b.state = 'held' and b.verdict ? 'behind' and not exists (
+            select from ledger.batch other
+            where other.state = 'held' and other.id in (select jsonb_array_elements(b.verdict->'behind')::bigint)
+        )
+        returning b.id
+        """,
+        (feed,),
+    ).fetchall()
+    return sorted(int(row[0]) for row in rows)

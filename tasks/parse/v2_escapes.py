@@ -1,0 +1,164 @@
+"""Separators and escape sequences: HL7 v2 chapter 2, sections "Message delimiters" and "Use of escape sequences"."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from functools import lru_cache
+
+from tasks.parse.v2_charsets import decode_bytes
+
+Repetition = tuple[tuple[str, ...], ...]
+"""A repetition: components of subcomponents, unescaped."""
+
+Field = tuple[Repetition, ...]
+"""A field: its repetitions; `()` where it is absent or empty."""
+
+_SHORT = 64
+_SHARED = 8192
+"""Characters of the longest field that is kept for the next message, and how many are."""
+
+_LIMIT = 200
+"""Most spaces or line ends that one formatting command may ask for: a damaged count must not fill the memory."""
+
+
+class Delimiters:
+    """The separators that MSH-1 and MSH-2 declare; an empty string is a separator that is not in use.
+
+    `odd` says that MSH-2 is empty (the usual separators are taken) or that some of it can be no separator.
+    `read` turns a field's text into repetitions of components of subcomponents. Built by `delimiters`, once for
+    each set of separators and charset.
+    """
+
+    __slots__ = (
+        "_quick",
+        "charset",
+        "component",
+        "escape",
+        "field",
+        "odd",
+        "pattern",
+        "read",
+        "repetition",
+        "subcomponent",
+        "truncation",
+    )
+
+    def __init__(self, field: str, encoding: str, charset: str) -> None:
+        self.field = field
+        self.charset = charset
+        used = [_usable(field, encoding, index) for index in range(5)] if encoding else [*"^~\\&", ""]
+        self.odd = not encoding or any(not mark for mark in used[: len(encoding)])
+        self.component, self.repetition, self.escape, self.subcomponent, self.truncation = used
+        self.pattern = _pattern(self.escape) if self.escape else None
+        # One pass with a literal first character is several times faster than looking for three strings.
+        self._quick = re.compile(f"{re.escape(self.escape)}[CMZ]").search if self.escape else None
+        self.read: Callable[[str], Field] = _reader(self)
+
+    def unescape(self, text: str) -> str:
+        """Return `text` without escape sequences; what is not one stays as it is."""
+        if self.pattern is None or self.escape not in text:
+            return text
+        return self.pattern.sub(self._replace, text)
+
+    def kept(self, text: str) -> bool:
+        r"""Say whether `text` holds a sequence that is kept as text: `\Cxxyy\`, `\Mxxyyzz\` or `\Z…\`."""
+        return self.pattern is not None and any(match["kept"] for match in self.pattern.finditer(text))
+
+    def may_keep(self, text: str) -> bool:
+        """Say quickly whether `text` may hold such a sequence."""
+        return self._quick is not None and self._quick(text) is not None
+
+    def _replace(self, match: re.Match[str]) -> str:
+        letter = match["letter"]
+        if letter:
+            return self._letter(letter)
+        if match["hex"]:
+            digits = match["hex"].replace(self.escape, "").replace("X", "").replace("x", "")
+            return decode_bytes(bytes.fromhex(digits), self.charset)
+        if match["command"]:
+            return _format(match["command"].lower(), match["count"])
+        return match[0]
+
+    def _letter(self, letter: str) -> str:
+        if letter in "HN":
+            return ""
+        return {
+            "F": self.field,
+            "S": self.component,
+            "T": self.subcomponent or "&",
+            "R": self.repetition or "~",
+            "E": self.escape,
+            "P": self.truncation or "#",
+        }[letter]
+
+
+@lru_cache(maxsize=64)
+def delimiters(field: str, encoding: str, charset: str) -> Delimiters:
+    """Return the separators for MSH-1 `field` and MSH-2 `encoding` in a message of `charset` (a Python codec)."""
+    return Delimiters(field, encoding, charset)
+
+
+def _usable(field: str, encoding: str, index: int) -> str:
+    """Return the separator at `index`: "" where there is none, or where it is a letter, a blank or taken already."""
+    mark = encoding[index : index + 1]
+    taken = mark == field or mark in encoding[:index]
+    return "" if taken or mark.isalnum() or mark.isspace() else mark
+
+
+def _pattern(escape: str) -> re.Pattern[str]:
+    mark = re.escape(escape)
+    sequence = f"[Xx](?:[0-9A-Fa-f]{{2}})++{mark}"
+    return re.compile(
+        f"{mark}(?:(?P<letter>[FSTREPHN]){mark}"
+        f"|(?P<hex>{sequence}(?:{mark}{sequence})*+)"
+        f"|\\.(?P<command>(?i:br|fi|nf|ce|sp|in|ti|sk))\\s?(?P<count>[+-]?\\d{{0,9}}){mark}"
+        f"|(?P<kept>[CM][0-9A-Fa-f]{{4,6}}|Z[0-9A-Za-z]*+){mark})"
+    )
+
+
+def _format(command: str, count: str) -> str:
+    number = min(max(int(count), 0), _LIMIT) if count.strip("+-") else None
+    if command in ("br", "ce"):
+        return "\n"
+    if command == "sp":
+        return "\n" * (1 if number is None else max(number, 1))
+    if command in ("in", "ti", "sk"):
+        return " " * (0 if number is None else number)
+    return ""
+
+
+def _reader(marks: Delimiters) -> Callable[[str], Field]:
+    """Return the function that reads a field: a lookup, or plain `str.split` where the text was not seen before.
+
+    Most fields of a message are said again by the next one. They are tuples, so that nobody changes what messages
+    share.
+    """
+    # A separator that is not in use is replaced by a character that decoding never leaves in a message.
+    component, repetition, sub = (mark or "\0" for mark in (marks.component, marks.repetition, marks.subcomponent))
+    escape = marks.escape or "\0"
+    unescape = marks.unescape
+
+    class Fields(dict[str, Field]):
+        """Fields by their text."""
+
+        def __missing__(self, text: str) -> Field:
+            if escape in text or sub in text or repetition in text:
+                field: Field = tuple([components(one) for one in text.split(repetition)])
+            elif component in text:
+                field = (tuple([(part,) for part in text.split(component)]),)
+            else:
+                field = (((text,),),)
+            if len(text) <= _SHORT:
+                if len(self) >= _SHARED:
+                    self.clear()
+                    self[""] = ()
+                self[text] = field
+            return field
+
+    def components(text: str) -> Repetition:
+        if escape in text:
+            return tuple([tuple([unescape(value) for value in part.split(sub)]) for part in text.split(component)])
+        return tuple([tuple(part.split(sub)) for part in text.split(component)])
+
+    return Fields({"": ()}).__getitem__

@@ -1,0 +1,173 @@
+"""A frame's bytes to a message: header, charset, lines, segments, tree."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from functools import lru_cache
+from itertools import count, repeat
+from typing import NoReturn
+
+from tasks.errors import BadRecord
+from tasks.model import Finding
+from tasks.parse.v2_charsets import decode, wide_encoding
+from tasks.parse.v2_dictionary import VERSIONS, Dictionary, dictionary
+from tasks.parse.v2_escapes import Delimiters, Field, delimiters
+from tasks.parse.v2_message import Message, Segment
+from tasks.parse.v2_place import layout_of
+
+_BLANK = b" \t\r\n\x0b\x1c\xef\xbb\xbf"
+_END = b"\r\n\x0b\x1a\x1c"
+_BROKEN = re.compile(r"[A-Z][A-Z0-9]{3}")
+_NAME = re.compile(r"[A-Z][A-Z0-9]{2}")
+
+
+def read_message(data: bytes, charset: str = "") -> Message:
+    """Return the message in `data`, in `charset` whatever it declares where that is given.
+
+    Findings: `charset-disagrees`, `charset-unknown` (MSH-18), `control-character` (a NUL was left out), `stray-line`
+    (a line that is no segment was joined to the one before it), `segment-name-invalid` (a line after the segment was
+    left out: its name is none), `escape-kept`, `separators-odd` (MSH-2),
+    `version-unknown` (MSH-12), `structure-unknown` (MSH-9), `segment-out-of-place`.
+    Raises `BadRecord` (`not-hl7v2`) where MSH cannot be read.
+    """
+    message = Message()
+    findings: list[Finding] = []
+    text = _text(message, data, charset, findings)
+    marks = message.marks = _marks(text, message.charset)
+    if _regular(marks.field)(text):
+        lines = text.split("\r")
+        names = tuple([line[:3] for line in lines])
+        message.segments = [*map(Segment, lines, names, count(), _ordinals(names), repeat(message))]
+    else:
+        _segments(message, text.split("\r"), marks, findings)
+        names = tuple([segment.name for segment in message.segments])
+    _header(message)
+    if marks.odd:
+        findings.append(Finding("separators-odd", "MSH-2"))
+    if message.version not in VERSIONS:
+        findings.append(Finding("version-unknown", "MSH-12", "information"))
+    if marks.may_keep(text):
+        findings.extend(_kept(message, marks))
+    message.layout, placing = layout_of(message.dictionary.version, message.structure, names)
+    message.findings = (*findings, *placing)
+    return message
+
+
+def _text(message: Message, data: bytes, charset: str, findings: list[Finding]) -> str:
+    wide = None if data.startswith(b"MSH") and data[3:4] != b"\0" else wide_encoding(data)
+    if wide:
+        text, message.charset, disagrees = data.decode(wide, "replace").lstrip("\ufeff"), wide, None
+    else:
+        if not data.startswith(b"MSH"):
+            data = data.lstrip(_BLANK)
+        data = data.rstrip(_END)
+        text, message.charset, disagrees = decode(data, (charset,) if charset else _declared(data))
+    if not text.startswith("MSH"):
+        _refuse("MSH")
+    if disagrees:
+        findings.append(Finding(disagrees, "MSH-18"))
+    if "\0" in text:
+        text = text.replace("\0", "")
+        findings.append(Finding("control-character", "MSH"))
+    if "\n" in text:
+        text = text.replace("\r\n", "\r").replace("\n", "\r")
+    return text[:-1] if text[-1] == "\r" else text
+
+
+def _declared(data: bytes) -> tuple[str, ...]:
+    """Return the repetitions of MSH-18, read before the charset is known: the separators are ASCII in all of them."""
+    header = data.partition(b"\r")[0].partition(b"\n")[0]
+    fields = header.split(data[3:4] or b"|", 18)
+    if len(fields) < 18 or not fields[17]:
+        return ()
+    repetition = fields[1][1:2]
+    names = fields[17].split(repetition) if repetition else [fields[17]]
+    return tuple([name.decode("ascii", "replace").strip() for name in names])
+
+
+def _marks(text: str, charset: str) -> Delimiters:
+    mark = text[3:4]
+    if not mark or mark.isalnum() or mark.isspace() or not mark.isprintable():
+        _refuse("MSH")
+    # MSH-2 ends at the next separator; where there is none, at the line's end.
+    encoding = text[4:10].partition(mark)[0].partition("\r")[0]
+    return delimiters(mark, encoding[:5], charset)
+
+
+@lru_cache(maxsize=64)
+def _regular(mark: str) -> Callable[[str], object]:
+    """Return the test that every line of a text is a segment with fields."""
+    return re.compile(rf"(?:[A-Z][A-Z0-9]{{2}}{re.escape(mark)}[^\r]*+(?:\r|\Z))++\Z").match
+
+
+@lru_cache(maxsize=2048)
+def _ordinals(names: tuple[str, ...]) -> tuple[int, ...]:
+    counts: dict[str, int] = {}
+    found = []
+    for name in names:
+        counts[name] = ordinal = counts.get(name, 0) + 1
+        found.append(ordinal)
+    return tuple(found)
+
+
+def _segments(message: Message, lines: list[str], marks: Delimiters, findings: list[Finding]) -> None:
+    """Make the segments of lines some of which do not begin like one."""
+    segments: list[Segment] = []
+    message.segments = segments
+    counts: dict[str, int] = {}
+    stray: dict[int, list[str]] = {}
+    for line in lines:
+        text = line.strip(" \t")
+        before = segments[-1] if segments else None
+        name = text[:3]
+        if _NAME.fullmatch(name) and text[3:4] in ("", marks.field):
+            counts[name] = ordinal = counts.get(name, 0) + 1
+            segments.append(Segment(text if line[:1].isspace() else line, name, len(segments), ordinal, message))
+        elif text and before and _belongs(before.name, text.partition(marks.field)[0]):
+            stray.setdefault(len(segments) - 1, []).append(line)
+        elif text and before:
+            findings.append(Finding("segment-name-invalid", f"{before.name}[{before.ordinal}]"))
+    for index, parts in stray.items():
+        segment = segments[index]
+        segment.extend(parts)
+        findings.append(Finding("stray-line", f"{segment.name}[{segment.ordinal}]"))
+
+
+def _belongs(before: str, word: str) -> bool:
+    """Say whether a line that begins with `word` goes on with a field of segment `before`."""
+    if before in ("OBX", "NTE"):
+        return _BROKEN.fullmatch(word) is None
+    return before != "MSH" and not word.isalnum()
+
+
+def _kept(message: Message, marks: Delimiters) -> list[Finding]:
+    found = []
+    for segment in message.segments:
+        first = 1 if segment.name == "MSH" else 0
+        for n, text in enumerate(segment.texts(), first):
+            if marks.may_keep(text) and marks.kept(text):
+                found.append(Finding("escape-kept", f"{segment.name}[{segment.ordinal}]-{n}"))
+    return found
+
+
+def _header(message: Message) -> None:
+    header = message.segments[0]
+    kind = _kind(header.field(9), header.value(12))
+    message.code, message.trigger, message.structure, message.version, message.dictionary = kind
+    if not message.code:
+        _refuse("MSH-9")
+
+
+@lru_cache(maxsize=1024)
+def _kind(sent: Field, version: str) -> tuple[str, str, str, str, Dictionary]:
+    """Return code, trigger, structure, version and dictionary for MSH-9 and MSH-12.1, of which there are few."""
+    version = version.strip()
+    parts = [component[0].strip() for repetition in sent[:1] for component in repetition[:3]]
+    code, trigger, declared = (*parts, "", "", "")[:3]
+    words = dictionary(version)
+    return code, trigger, words.derive(code, trigger, declared), version, words
+
+
+def _refuse(location: str) -> NoReturn:
+    raise BadRecord(Finding("not-hl7v2", location, "error"))

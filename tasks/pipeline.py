@@ -1,0 +1,102 @@
+"""The way of one record: parse → convert → route → validate; pure, the same for every format and every caller."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from mappings.engine.json import digest
+from mappings.engine.model import Profile
+from tasks import registry
+from tasks.convert.port import Converter
+from tasks.errors import BadRecord
+from tasks.feed import Rule
+from tasks.model import DIRECTORY, Conversion, Entry, Finding, Frame
+from tasks.parse.port import Format
+from tasks.route.rules import Decision, compile_rules
+from tasks.validate import validator
+
+REMEMBERED = 100_000
+"""Directory entries whose validity is remembered: 16 bytes each."""
+
+NOWHERE = Decision(())
+TO_WAREHOUSE = (Rule(to=("warehouse",)),)
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """What became of one frame: how far it got, what it says, where it goes.
+
+    - `stage` is the stage that found the worst: `parse`, `convert` or `validate`.
+    - `conversion` holds all findings, those of framing and parsing too; its entries are empty where it failed.
+    """
+
+    stage: str
+    conversion: Conversion
+    decision: Decision = NOWHERE
+
+    @property
+    def failed(self) -> bool:
+        """Whether an error among the findings quarantines the record."""
+        return any(finding.severity == "error" for finding in self.conversion.findings)
+
+
+class Pipeline:
+    """Compiled once for a feed, then run for every frame."""
+
+    def __init__(self, profile: Profile, format_name: str, rules: Sequence[Rule] = TO_WAREHOUSE) -> None:
+        self.profile = profile
+        self.format: Format = registry.find("formats", format_name)(profile)
+        self.converter: Converter = registry.find("converters", format_name)(profile)
+        self.decide: Callable[[Any], Decision] = compile_rules(rules)
+        self.check = validator(profile.fhir_version).check
+        self._known: set[bytes] = set()
+
+    @property
+    def version(self) -> str:
+        """Content hash of all maps that take part."""
+        return self.converter.version
+
+    def run(self, frame: Frame) -> Done:
+        """Return what became of a frame; never raises for bad content."""
+        if any(finding.severity == "error" for finding in frame.findings):
+            return Done("parse", Conversion(findings=list(frame.findings)))
+        try:
+            parsed = self.format.parse(frame)
+        except BadRecord as error:
+            return Done("parse", Conversion(findings=[*frame.findings, *error.findings]))
+        conversion = self.converter.convert(parsed)
+        if self.profile.merge == "replace":
+            _whole(conversion)
+        conversion.findings = [*frame.findings, *parsed.findings, *conversion.findings]
+        stage = "convert"
+        invalid = [finding for entry in conversion.entries if not entry.deleted for finding in self._invalid(entry)]
+        if invalid:
+            stage = "validate"
+            conversion.findings += invalid
+        done = Done(stage, conversion, self.decide(parsed.content))
+        if done.failed or not conversion.entries:
+            conversion.entries = []
+            if not done.failed:
+                conversion.findings.append(Finding("nothing-to-convert", frame.location, "error"))
+        return done
+
+    def _invalid(self, entry: Entry) -> tuple[Finding, ...]:
+        """Check a resource; what a directory's entry said in the same words before was valid then."""
+        if entry.resource["resourceType"] not in DIRECTORY:
+            return self.check(entry.resource)
+        key = digest(entry.resource)
+        if key in self._known:
+            return ()
+        found = self.check(entry.resource)
+        if not found and len(self._known) < REMEMBERED:
+            self._known.add(key)
+        return found
+
+
+def _whole(conversion: Conversion) -> None:
+    """Let every entry stand as a whole: the newest message replaces what the one before it said."""
+    for entry in conversion.entries:
+        if entry.resource["resourceType"] not in DIRECTORY:
+            entry.slots = None

@@ -1,0 +1,268 @@
+"""Process: from landed bytes to a staged batch, in one worker and one transaction.
+
+Reading goes on where the feed's oldest unread delivery was left, takes up to a limit of records from as many
+deliveries as it needs, and leaves staged resources, records, counts and the next position behind, or nothing at all.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from datetime import datetime
+from itertools import islice
+from typing import Any
+
+from mappings.engine.json import digest, dumps
+from tasks.errors import BadRecord
+from tasks.feed import Feed
+from tasks.landing.store import Landing
+from tasks.ledger import batches, claims, deliveries, segments
+from tasks.ledger.batches import Ended, Members, Slice
+from tasks.ledger.db import Connection
+from tasks.ledger.deliveries import Delivery
+from tasks.model import DELETED, DIRECTORY, Conversion, Entry, Finding, Frame, Position, record_id
+from tasks.pipeline import Pipeline
+from tasks.route.rules import Decision
+
+LOOK_AHEAD = 500
+"""Frames whose keys are looked up together."""
+
+Row = tuple[Any, ...]
+
+STAGE = """
+copy staging.resource
+    (batch_id, record_id, resource_type, id, event_time, fhir_version, deleted, destinations, digest, resource, slots)
+from stdin
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Staged:
+    """What became of one round of reading.
+
+    - `batch_id` is None where there was no record to stage; `read` says whether anything was read at all.
+    """
+
+    batch_id: int | None
+    read: bool
+    received: int = 0
+    quarantined: int = 0
+    duplicate: int = 0
+    filtered: int = 0
+
+
+class Stager:
+    """Reads, converts and stages a feed's records; one object a feed and process."""
+
+    def __init__(self, feed: Feed, landing: Landing, pipeline: Pipeline) -> None:
+        self.feed = feed
+        self.landing = landing
+        self.pipeline = pipeline
+
+    def stage(
+        self, reader: Connection, writer: Connection, token: int, limit: int, run_id: str | None = None
+    ) -> Staged:
+        """Stage up to `limit` records.
+
+        Raises `LeaseLost` where another worker has taken the feed over. `reader` and `writer` are two connections:
+        the writer is inside its COPY while the reader looks keys up.
+        """
+        todo = deliveries.unread(reader, self.feed.name)
+        if not todo:
+            return Staged(None, False)
+        with writer.transaction():
+            claims.check(writer, f"feed:{self.feed.name}", token)
+            batch_id = batches.open_batch(writer, self.feed, token, run_id, self.pipeline.version)
+            members = Members()
+            rows = 0
+            with writer.cursor().copy(STAGE) as copy:
+                for row in said_once(self._rows(reader, members, todo, limit)):
+                    copy.write_row((batch_id, *row))
+                    rows += 1
+            batches.fix_members(writer, self.feed, batch_id, members, rows)
+            total: Counter[str] = Counter()
+            for part in members.slices:
+                total.update(part.counts)
+            if not total["received"]:
+                batches.forget(writer, batch_id)
+                return Staged(None, True)
+        return Staged(batch_id, True, total["received"], total["quarantined"], total["duplicate"], total["filtered"])
+
+    def restore(self, reader: Connection, writer: Connection, batch_id: int, token: int) -> bool:
+        """Stage a batch again where Postgres lost it in a crash (staging is unlogged); say whether it had to.
+
+        The members stay what they are: only what was staged for them is made anew.
+        """
+        if batches.is_whole(reader, batch_id):
+            return False
+        with writer.transaction():
+            claims.check(writer, f"feed:{self.feed.name}", token)
+            writer.execute("delete from staging.resource where batch_id = %s", (batch_id,))
+            rows, failed = 0, Members()
+            with writer.cursor().copy(STAGE) as copy:
+                for row in said_once(self._again(reader, batch_id, failed)):
+                    copy.write_row((batch_id, *row))
+                    rows += 1
+            batches.set_staged_rows(writer, batch_id, rows)
+            batches.end_before_store(writer, self.feed, batch_id, failed)
+        return True
+
+    def _again(self, reader: Connection, batch_id: int, failed: Members) -> Iterator[Row]:
+        """Yield the rows of what a batch's records say today; those that the maps refuse by now go into `failed`."""
+        going = batches.going(reader, batch_id)
+        for delivery, last in batches.members(reader, batch_id):
+            for frame in self.frames(reader, delivery):
+                if frame.ordinal > last:
+                    break
+                record = record_id(delivery.id, frame.ordinal)
+                if record in going:
+                    done = self.pipeline.run(frame)
+                    if done.failed:
+                        failed.quarantined.append((record, delivery.id, done.stage, done.conversion.findings))
+                    else:
+                        yield from staged_rows(record, delivery.landed_at, done.conversion, done.decision)
+
+    def _rows(self, reader: Connection, members: Members, todo: Iterable[Delivery], limit: int) -> Iterator[Row]:
+        seen: dict[bytes, int] = {}
+        for delivery in todo:
+            if limit <= 0:
+                return
+            part = Slice(delivery.id, delivery.position.ordinal, delivery.position.ordinal - 1, delivery.position)
+            members.slices.append(part)
+            if delivery.growing:
+                part.stop = delivery.position
+            frames = self.frames(reader, delivery)
+            while group := list(islice(frames, min(LOOK_AHEAD, limit))):
+                seen.update(_known(reader, self.feed.name, group))
+                for frame in group:
+                    yield from self._record(members, part, delivery, frame, seen)
+                limit -= len(group)
+                part.stop = group[-1].next
+            if next(frames, None) is not None:
+                continue
+            if delivery.growing:
+                part.read_to = delivery.size
+            else:
+                part.stop = None
+
+    def frames(self, reader: Connection, delivery: Delivery) -> Iterator[Frame]:
+        """Yield the delivery's frames from its position on, each with what its listener found when it came."""
+        here = delivery.position.offset
+        noted = segments.findings(reader, delivery.id, here, delivery.size) if delivery.size is not None else []
+        for frame in self._frames(delivery):
+            own = [code for start, code in noted if here <= start < frame.next.offset]
+            here = frame.next.offset
+            more = tuple(Finding(code, "MSH-10") for code in own)
+            yield replace(frame, findings=(*frame.findings, *more)) if more else frame
+
+    def _frames(self, delivery: Delivery) -> Iterator[Frame]:
+        """The delivery's frames; where it cannot be read on, one frame that says so."""
+        here = delivery.position
+        length = None if delivery.size is None else delivery.size - here.offset
+        try:
+            for frame in self.pipeline.format.split(self.landing.read(delivery.object, here.offset, length), here):
+                here = frame.next
+                yield frame
+        except BadRecord as error:
+            # what a listener lands later begins anew behind what cannot be read
+            after = Position(1 << 62 if delivery.size is None else delivery.size, here.ordinal + 1, {})
+            yield Frame(here.ordinal, "delivery", b"", after, findings=error.findings)
+
+    def _record(
+        self, members: Members, part: Slice, delivery: Delivery, frame: Frame, seen: dict[bytes, int]
+    ) -> Iterator[Row]:
+        record = record_id(delivery.id, frame.ordinal)
+        key = record_key(self.feed.name, frame)
+        part.last = frame.ordinal
+        part.counts["received"] += 1
+        ended: Ended | None = None
+        if key is not None and seen.get(key, record) != record:
+            ended = "duplicate"
+        else:
+            ended, rows = self._convert(members, record, delivery, frame)
+            yield from rows
+        if ended:
+            part.counts[ended] += 1
+        elif key is not None:
+            seen[key] = record
+        members.records.append((record, delivery.landed_at.date(), frame.location, key, ended))
+
+    def _convert(
+        self, members: Members, record: int, delivery: Delivery, frame: Frame
+    ) -> tuple[Ended | None, Iterator[Row]]:
+        done = self.pipeline.run(frame)
+        members.note(record, done.stage, done.conversion.findings)
+        members.note_unmapped(record, done.conversion.unmapped)
+        if done.failed:
+            members.quarantined.append((record, delivery.id, done.stage, done.conversion.findings))
+            return "quarantined", iter(())
+        if done.decision.dropped is not None:
+            members.note(record, "route", [Finding("filtered", done.decision.dropped, "information")])
+            return "filtered", iter(())
+        return None, staged_rows(record, delivery.landed_at, done.conversion, done.decision)
+
+
+def staged_rows(record: int, landed_at: datetime, conversion: Conversion, decision: Decision) -> Iterator[Row]:
+    """Yield a record's rows of the staging table, without the batch."""
+    when = conversion.event_time or landed_at.isoformat()
+    to = [name for name in decision.to if name != "warehouse"]
+    for entry in conversion.entries:
+        resource = entry.resource
+        kind, key = resource["resourceType"], resource["id"]
+        text = dumps(resource).decode()
+        yield (
+            record,
+            kind,
+            key,
+            when,
+            conversion.fhir_version,
+            entry.deleted,
+            to,
+            digest(resource),
+            text,
+            _slots(entry),
+        )
+
+
+def said_once(rows: Iterable[Row]) -> Iterator[Row]:
+    """Yield rows, of those of a directory that say the same in a batch the newest alone, at the end.
+
+    Thousands of messages name the same ward: the newest statement is all that the fold needs of them.
+    """
+    newest: dict[tuple[Any, ...], Row] = {}
+    for row in rows:
+        if row[1] not in DIRECTORY:
+            yield row
+            continue
+        same = (row[1], row[2], row[5], *row[6], row[7])
+        have = newest.get(same)
+        if have is None or (_moment(row[3]), row[0]) > (_moment(have[3]), have[0]):
+            newest[same] = row
+    yield from newest.values()
+
+
+def _moment(text: str) -> datetime:
+    return datetime.fromisoformat(text)
+
+
+def _slots(entry: Entry) -> str | None:
+    if entry.slots is None:
+        return None
+    return dumps({**entry.slots, DELETED: []} if entry.deleted else entry.slots).decode()
+
+
+def record_key(feed: str, frame: Frame) -> bytes | None:
+    """Return the hash by which the same bytes are the same record of a feed; None where they are not."""
+    if frame.key is None:
+        return None
+    return hashlib.blake2b(frame.key, digest_size=16, key=feed.encode()[:64]).digest()
+
+
+def _known(reader: Connection, feed: str, frames: list[Frame]) -> dict[bytes, int]:
+    keys = [key for frame in frames if (key := record_key(feed, frame)) is not None]
+    if not keys:
+        return {}
+    rows = reader.execute("select key, record_id from ledger.record_key where key = any(%s)", (keys,)).fetchall()
+    return {bytes(key): int(record) for key, record in rows}

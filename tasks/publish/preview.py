@@ -1,0 +1,39 @@
+"""What publishing a staged batch would change, worked out as publishing does it, and never written."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from mappings.engine.json import loads
+from tasks.ledger.db import Connection
+from tasks.model import Resource
+from tasks.publish.store import _contribute, _incoming, _late_facts
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A resource as it is published and as it would be; None where it is not, or would not be, there."""
+
+    resource_type: str
+    id: str
+    record: int
+    before: Resource | None
+    after: Resource | None
+
+
+def preview(connection: Connection, batch_id: int) -> Iterator[Change]:
+    """Yield what would change, ordered by type and id; the caller's transaction must be rolled back afterwards."""
+    _contribute(connection, batch_id)
+    _incoming(connection, batch_id)
+    _late_facts(connection)
+    cursor = connection.execute(
+        """
+        select i.resource_type, i.id, i.record_id, case when not r.deleted then r.resource::text end,
+               case when not i.deleted then i.resource::text end
+        from incoming i left join fhir.resource r on r.resource_type = i.resource_type and r.id = i.id
+        where r.id is null or r.digest <> i.digest or r.deleted <> i.deleted order by 1, 2
+        """
+    )
+    for kind, key, record, before, after in cursor:
+        yield Change(kind, key, record, before and loads(before), after and loads(after))

@@ -1,0 +1,222 @@
+"""The analysts' tables: one `core.<view>` for each ViewDefinition, rebuilt when it changes, refreshed with the store.
+
+A rebuild does not stop readers or publishing: the new table is filled beside the old one, what is published meanwhile
+is noted in `ops.view_backlog`, and one short transaction works that off and puts the new table in the old one's place.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from functools import lru_cache
+from typing import Any
+
+import psycopg
+
+from mappings.engine.views import View, ViewError
+from mappings.engine.views.quoting import literal, name
+from tasks.errors import ConfigError, Transient
+from tasks.log import get_logger
+from tasks.publish.view_swap import swap
+from tasks.publish.view_table import CHANGED, ViewTable, reason
+
+Connection = psycopg.Connection[Any]
+
+PUBLISHING = b"SELECT pg_advisory_xact_lock(hashtextextended('sluice:publish', 0))"
+ROUNDS = 30
+"""How often a new table tries to take the old one's place while somebody reads that one."""
+
+_LOCK_PATIENCE = "2s"
+_STATE = b"""
+CREATE SCHEMA IF NOT EXISTS core;
+CREATE SCHEMA IF NOT EXISTS ops;
+CREATE TABLE IF NOT EXISTS ops.view_definition (name text PRIMARY KEY);
+ALTER TABLE ops.view_definition
+    ADD COLUMN IF NOT EXISTS resource_type text, ADD COLUMN IF NOT EXISTS hash text, ADD COLUMN IF NOT EXISTS key text,
+    ADD COLUMN IF NOT EXISTS refresh_sql text, ADD COLUMN IF NOT EXISTS built_at timestamptz,
+    ADD COLUMN IF NOT EXISTS problem text, ADD COLUMN IF NOT EXISTS building text,
+    ADD COLUMN IF NOT EXISTS building_type text;
+COMMENT ON TABLE ops.view_definition IS 'Which definition each table of core was built from, and how it is kept';
+COMMENT ON COLUMN ops.view_definition.hash IS 'Hash of the definition that it shows; null where it must be built';
+COMMENT ON COLUMN ops.view_definition.key IS 'Its column of the resource''s id';
+COMMENT ON COLUMN ops.view_definition.refresh_sql IS 'Inserts the rows of the resources in sluice_changed (id)';
+COMMENT ON COLUMN ops.view_definition.problem IS 'Why the table could not be kept; it shows the store as it was then';
+COMMENT ON COLUMN ops.view_definition.building IS 'Hash of the definition that a new table is being built from';
+CREATE TABLE IF NOT EXISTS ops.view_backlog (
+    name text NOT NULL, resource_type text NOT NULL, id text COLLATE "C" NOT NULL, PRIMARY KEY (name, id));
+COMMENT ON TABLE ops.view_backlog IS 'Resources published while a table of core is being built';
+"""
+_BROKEN = b"UPDATE ops.view_definition SET hash = NULL, problem = %s WHERE name = %s"
+
+
+def ensure_tables(connection: Connection, views: Iterable[View]) -> list[str]:
+    """Make the tables that `views` describe, build those anew whose definition changed; return the names of the built.
+
+    Takes a connection in autocommit mode. Tables of views that are gone stay until `drop_tables`. Raises `ConfigError`
+    with the view's name where a view cannot become a table, where a resource does not fit it, or where another object
+    needs a column that the new definition has not: the old table stays. Raises `Transient` where readers hold the old
+    table for longer than about a minute.
+    """
+    tables = _tables(views)
+    with _alone(connection):
+        connection.execute(_STATE)
+        return [table.name for table in tables if _ensure(connection, table)]
+
+
+def refresh(connection: Connection, changed: str) -> int:
+    """Bring the tables up to date for the resources in the relation `changed` (resource_type, id); return the new rows.
+
+    To be called inside the publishing transaction. Costs as much as there is in `changed`, whatever the store holds.
+    A table is kept by the definition that it was built from, whichever the calling process knows. A table whose view
+    a resource does not fit is left as it is, with its problem in `ops.view_definition`, until it is built anew: one
+    view must not hold up publishing.
+    """
+    connection.execute(PUBLISHING)
+    if connection.execute(b"SELECT to_regclass('ops.view_definition')").fetchone() == (None,):
+        return 0
+    connection.execute(f"ANALYZE {changed}".encode())
+    connection.execute(
+        "INSERT INTO ops.view_backlog (name, resource_type, id) SELECT d.name, c.resource_type, c.id "
+        f"FROM {changed} c JOIN ops.view_definition d ON d.building_type = c.resource_type "
+        "ON CONFLICT DO NOTHING".encode()
+    )
+    kept = connection.execute(
+        "SELECT name, resource_type, key, refresh_sql FROM ops.view_definition WHERE hash IS NOT NULL "
+        f"AND resource_type IN (SELECT resource_type FROM {changed}) ORDER BY name".encode()
+    ).fetchall()
+    _no_jit(connection)
+    return sum(_keep(connection, kept_table, changed) for kept_table in kept)
+
+
+def _keep(connection: Connection, table: tuple[str, str, str, str], changed: str) -> int:
+    view, kind, key, sql = table
+    some = f'SELECT c.id COLLATE "C" AS id FROM {changed} c WHERE c.resource_type = {literal(kind)}'
+    try:
+        with connection.transaction():
+            return _replace_rows(connection, f"core.{name(view)}", key, sql, some)
+    except psycopg.DataError as error:
+        problem = reason(error)
+        connection.execute(_BROKEN, (problem, view))
+        get_logger(view=view, problem=problem).error("a table of core is not kept: mend its view, then views apply")
+        return 0
+
+
+def drop_tables(connection: Connection, keep: Iterable[str]) -> list[str]:
+    """Drop the tables of views that are not named in `keep`; return their names."""
+    with _alone(connection):
+        connection.execute(_STATE)
+        gone = connection.execute(
+            b"SELECT name FROM ops.view_definition WHERE name <> ALL(%s) ORDER BY name", (list(keep),)
+        ).fetchall()
+        for (view,) in gone:
+            with connection.transaction():
+                connection.execute(f"DROP TABLE IF EXISTS core.{name(view)}".encode())
+                connection.execute(b"DELETE FROM ops.view_definition WHERE name = %s", (view,))
+    return [view for (view,) in gone]
+
+
+def _tables(views: Iterable[View]) -> list[ViewTable]:
+    tables = []
+    for view in views:
+        try:
+            tables.append(_table(view))
+        except ViewError as error:
+            raise ConfigError(f"view {view.name or view.resource}: {error}; no table was changed") from None
+    return tables
+
+
+@lru_cache(maxsize=256)
+def _table(view: View) -> ViewTable:
+    if view.unknown:
+        raise ViewError(view.unknown[0].path, str(view.unknown[0]).partition(": ")[2])
+    return ViewTable(view)
+
+
+def _ensure(connection: Connection, table: ViewTable) -> bool:
+    wanted = hashlib.sha256("\n".join([table.create(), *table.finish(), table.refresh()]).encode()).hexdigest()
+    found = connection.execute(
+        b"SELECT hash, to_regclass(%s) IS NOT NULL FROM ops.view_definition WHERE name = %s",
+        (table.relation, table.name),
+    ).fetchone()
+    if found == (wanted, True):
+        return False
+    _begin(connection, table, wanted)
+    try:
+        _fill(connection, table)
+        _finish(connection, table)
+    except psycopg.DataError as error:
+        raise ConfigError(f"view {table.name}: {reason(error)}; the table was not changed") from None
+    return True
+
+
+def _begin(connection: Connection, table: ViewTable, wanted: str) -> None:
+    """Announce the build: whoever publishes from now on notes what it changes, and all else is visible to the build."""
+    with connection.transaction():
+        connection.execute(PUBLISHING)
+        connection.execute(b"DELETE FROM ops.view_backlog WHERE name = %s", (table.name,))
+        connection.execute(
+            b"INSERT INTO ops.view_definition (name, building, building_type) VALUES (%s, %s, %s) "
+            b"ON CONFLICT (name) DO UPDATE SET building = excluded.building, building_type = excluded.building_type",
+            (table.name, wanted, table.view.resource),
+        )
+        connection.execute(f"DROP TABLE IF EXISTS {table.building}".encode())
+        connection.execute(table.create().encode())
+
+
+def _fill(connection: Connection, table: ViewTable) -> None:
+    with connection.transaction():
+        _no_jit(connection)
+        connection.execute(table.fill().encode())
+        for statement in table.finish():
+            connection.execute(statement.encode())
+
+
+def _finish(connection: Connection, table: ViewTable) -> None:
+    """Put the table into its place, in short attempts: a reader of the old one must not hold up publishing for long."""
+    for _ in range(ROUNDS):
+        with suppress(psycopg.errors.LockNotAvailable):
+            _take_place(connection, table)
+            return
+        time.sleep(0.1)
+    raise Transient(f"view {table.name}: readers hold its table; the old one stays, build again when they have ended")
+
+
+def _take_place(connection: Connection, table: ViewTable) -> None:
+    """Work off what was published since the build began, and swap; publishing waits for that long."""
+    some = f"SELECT c.id FROM ops.view_backlog c WHERE c.name = {literal(table.name)}"
+    with connection.transaction():
+        _no_jit(connection)
+        connection.execute(f"SET LOCAL lock_timeout = '{_LOCK_PATIENCE}'".encode())
+        connection.execute(PUBLISHING)
+        _replace_rows(connection, table.building, table.key, table.refresh(table.building), some)
+        swap(connection, table)
+        connection.execute(b"DELETE FROM ops.view_backlog WHERE name = %s", (table.name,))
+        connection.execute(
+            b"UPDATE ops.view_definition SET hash = building, building = NULL, building_type = NULL, problem = NULL, "
+            b"built_at = now(), resource_type = %s, key = %s, refresh_sql = %s WHERE name = %s",
+            (table.view.resource, table.key, table.refresh(), table.name),
+        )
+
+
+def _replace_rows(connection: Connection, relation: str, key: str, sql: str, some: str) -> int:
+    changed = f"WITH {CHANGED} AS MATERIALIZED ({some})"
+    connection.execute(f"{changed} DELETE FROM {relation} WHERE {key} IN (SELECT id FROM {CHANGED})".encode())
+    return connection.execute(f"{changed} {sql}".encode()).rowcount
+
+
+@contextmanager
+def _alone(connection: Connection) -> Iterator[None]:
+    """Let one process at a time build tables."""
+    connection.execute(b"SELECT pg_advisory_lock(hashtextextended('sluice:views', 0))")
+    try:
+        yield
+    finally:
+        if not connection.broken:
+            connection.execute(b"SELECT pg_advisory_unlock(hashtextextended('sluice:views', 0))")
+
+
+def _no_jit(connection: Connection) -> None:
+    """Keep Postgres from compiling a view's many expressions, for this transaction: that takes longer than few rows."""
+    connection.execute(b"SELECT set_config('jit', 'off', true)")

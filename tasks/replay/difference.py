@@ -1,0 +1,30 @@
+"""The difference of two resources by element, without a value of either."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import zip_longest
+from typing import Any
+
+MISSING = object()
+
+
+def difference(before: Any, after: Any, path: str = "") -> Iterator[tuple[str, str]]:
+    """Yield (element path, `added`, `removed` or `changed`), as ("name[0].family", "changed")."""
+    if isinstance(before, dict) and isinstance(after, dict):
+        for name in [*before, *(name for name in after if name not in before)]:
+            yield from _part(before.get(name, MISSING), after.get(name, MISSING), f"{path}.{name}" if path else name)
+    elif isinstance(before, list) and isinstance(after, list):
+        for number, (old, new) in enumerate(zip_longest(before, after, fillvalue=MISSING)):
+            yield from _part(old, new, f"{path}[{number}]")
+    elif type(before) is not type(after) or before != after or str(before) != str(after):
+        yield path, "changed"
+
+
+def _part(before: Any, after: Any, path: str) -> Iterator[tuple[str, str]]:
+    if before is MISSING:
+        yield path, "added"
+    elif after is MISSING:
+        yield path, "removed"
+    else:
+        yield from difference(before, after, path)

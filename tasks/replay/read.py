@@ -1,0 +1,54 @@
+"""Reads records again from landing, by the places in their deliveries from which they were read before."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from datetime import datetime
+from itertools import groupby
+
+from tasks.errors import Permanent
+from tasks.ledger.db import Connection
+from tasks.ledger.deliveries import Delivery, position
+from tasks.model import Frame, record_id, split_record_id
+from tasks.process.stage import Stager
+
+STARTS = """
+select d.id, d.object, d.landed_at, s.start, d.corrects, g.size from ledger.delivery d
+join ledger.batch_slice s on s.delivery_id = d.id left join ledger.segment g on g.delivery_id = d.id
+where d.id = %s order by (s.start->>'ordinal')::bigint
+"""
+
+
+def read_again(reader: Connection, stager: Stager, records: Iterable[int]) -> Iterator[tuple[int, datetime, Frame]]:
+    """Yield (record, when it was landed, frame) in the records' order.
+
+    Raises `Permanent` where a delivery no longer holds a record that it held.
+    """
+    for delivery_id, group in groupby(sorted(records), key=lambda record: split_record_id(record)[0]):
+        rows = reader.execute(STARTS, (delivery_id,)).fetchall()
+        starts = [Delivery(row[0], row[1], row[2], position(row[3]), row[4], row[5]) for row in rows]
+        wanted = deque(split_record_id(record)[1] for record in group)
+        while wanted:
+            yield from _from(reader, stager, starts, wanted)
+
+
+def _from(
+    reader: Connection, stager: Stager, starts: list[Delivery], wanted: deque[int]
+) -> Iterator[tuple[int, datetime, Frame]]:
+    """Yield what is wanted from the nearest start on, until another start is nearer to the next."""
+    delivery = _nearest(starts, wanted[0])
+    for frame in stager.frames(reader, replace(delivery, growing=False)):
+        if frame.ordinal == wanted[0]:
+            yield record_id(delivery.id, wanted.popleft()), delivery.landed_at, frame
+            if not wanted or _nearest(starts, wanted[0]).position.ordinal > frame.ordinal + 1:
+                return
+    raise Permanent(
+        f"delivery {delivery.id}: record {wanted[0]} is no longer in what was landed; nothing was changed, "
+        f"see `sluice lineage {delivery.id}`"
+    )
+
+
+def _nearest(starts: list[Delivery], ordinal: int) -> Delivery:
+    return next(one for one in reversed(starts) if one.position.ordinal <= ordinal)

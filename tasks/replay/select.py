@@ -1,0 +1,94 @@
+"""Which records a replay or a release is about."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from tasks.ledger.db import Connection
+from tasks.model import split_record_id
+
+CONDITIONS = {
+    "feed": "d.feed = %(feed)s",
+    "delivery": "r.id between %(delivery)s::bigint << 32 and (%(delivery)s::bigint << 32) + 4294967295",
+    "records": "r.id = any(%(records)s)",
+    "code": """(
+        r.id in (select q.record_id from ledger.quarantine q where q.code = %(code)s and q.ended_at is null)
+        or r.state is null and r.batch_id in (select f.batch_id from ledger.finding f where f.code = %(code)s)
+    )""",
+    "mapping_version": "b.mapping_version = %(mapping_version)s",
+    "since": "d.landed_at >= %(since)s",
+    "until": "d.landed_at < %(until)s",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """What an operator asked for; everything that is given must hold.
+
+    - `code` means records that are in quarantine for it, and those of batches in which it was found and counted.
+    - `since` and `until` are about when the delivery was landed.
+    """
+
+    feed: str | None = None
+    delivery: int | None = None
+    records: tuple[int, ...] = ()
+    code: str | None = None
+    mapping_version: str | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+
+    def given(self) -> dict[str, Any]:
+        """Return what was given."""
+        return {name: value for name in CONDITIONS if (value := getattr(self, name)) not in {None, ()}}
+
+    def words(self) -> str:
+        """Return the selection as one line, for the audit trail."""
+        said = self.given()
+        if self.records:
+            said["records"] = ",".join("{}:{}".format(*split_record_id(record)) for record in self.records[:20])
+        return " ".join(f"{name.removesuffix('s')}:{value}" for name, value in said.items()) or "everything"
+
+
+def feeds(connection: Connection, selection: Selection) -> list[str]:
+    """Return the feeds that the selection may have records of."""
+    where, params = _where(selection, ("feed", "since", "until"))
+    if selection.delivery is not None or selection.records:
+        where += " and d.id = any(%(ids)s)"
+        ids = {split_record_id(record)[0] for record in selection.records}
+        params["ids"] = [selection.delivery] if selection.delivery is not None else list(ids)
+    rows = connection.execute(
+        f"select distinct d.feed from ledger.delivery d where true{where} order by 1".encode(),  # noqa: S608
+        params,
+    )
+    return [str(row[0]) for row in rows.fetchall()]
+
+
+def chunks(
+    connection: Connection, selection: Selection, feed: str, size: int, *, only: str = "true"
+) -> Iterator[list[int]]:
+    """Yield the feed's selected records, `size` at a time in landing order; `only` is a further condition in SQL."""
+    where, params = _where(selection, tuple(CONDITIONS))
+    after = -1
+    while True:
+        rows = connection.execute(
+            f"""
+            select r.id from ledger.record r join ledger.batch b on b.id = r.batch_id
+            join ledger.delivery d on d.id = r.id >> 32
+            where d.feed = %(own)s and r.id > %(after)s and ({only}){where} order by r.id limit %(size)s
+            """.encode(),  # noqa: S608
+            {**params, "own": feed, "after": after, "size": size},
+        ).fetchall()
+        if not rows:
+            return
+        yield [int(row[0]) for row in rows]
+        after = rows[-1][0]
+
+
+def _where(selection: Selection, names: tuple[str, ...]) -> tuple[str, dict[str, Any]]:
+    given = {name: value for name, value in selection.given().items() if name in names}
+    if "records" in given:
+        given["records"] = list(given["records"])
+    return "".join(f" and {CONDITIONS[name]}" for name in given), given

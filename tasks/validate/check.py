@@ -1,0 +1,109 @@
+"""Checks FHIR resources: one verdict from a compiled schema, and an explanation only where it is bad.
+
+Structure, cardinality, primitive formats, one-of-many choices, required bindings and the types that references may
+point at are those of FHIR's own definitions, for R4 (4.0.1) and R5 (5.0.0). Invariants, profiles and what a binding
+that is not required recommends are not looked at, nor are the codes of required bindings that FHIR does not list
+(UCUM units, BCP 13 media types, BCP 47 languages, ISO countries and currencies, time zones, CSS colours, two LOINC
+answer lists). An integer written as 5.0 passes, and a reference to any type passes with a type that FHIR lacks.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator
+from typing import Any, Literal
+
+import jsonschema_rs
+
+from tasks.model import Finding
+from tasks.validate.explain import explain
+from tasks.validate.schema import compile_schema
+from tasks.validate.structure import Structure, structure
+
+FhirVersion = Literal["4.0.1", "5.0.0"]
+
+
+class _Compiled:
+    """One resource type's schema in the engine; the resources inside a resource are not its business."""
+
+    def __init__(self, structure: Structure, kind: str) -> None:
+        self._structure = structure
+        self._kind = kind
+        self._schema = compile_schema(structure, kind)
+        patterns = jsonschema_rs.RegexOptions()
+        self._engine = jsonschema_rs.Draft202012Validator(self._schema, pattern_options=patterns)
+
+    def findings(self, resource: dict[str, Any], at: str) -> tuple[Finding, ...]:
+        try:
+            if self._engine.is_valid(resource):
+                return ()
+            return explain(self._structure, self._kind, self._schema, self._engine.iter_errors(resource), at)
+        except (ValueError, TypeError):
+            # The engine met a value that JSON does not have (NaN, bytes, a date object); it does not say where.
+            return (Finding("fhir-type", at, "error"),)
+
+
+class Validator:
+    """Checks resources of one FHIR version; a type's schema is compiled when its first resource comes."""
+
+    def __init__(self, structure: Structure) -> None:
+        self._structure = structure
+        self._compiled: dict[str, _Compiled] = {}
+        self._ways: dict[str, tuple[tuple[str, str], ...]] = {}
+
+    def check(self, resource: dict[str, Any]) -> tuple[Finding, ...]:
+        """Return what is wrong with a resource and with those inside it; empty when it is valid."""
+        return self._check(resource, "")
+
+    def _check(self, resource: Any, at: str) -> tuple[Finding, ...]:
+        kind = resource.get("resourceType") if isinstance(resource, dict) else None
+        if not isinstance(kind, str) or kind not in self._structure.resources:
+            return (Finding("fhir-unknown-type", f"{at}.resourceType".lstrip("."), "error"),)
+        compiled = self._compiled.get(kind)
+        if compiled is None:
+            compiled = self._compiled[kind] = _Compiled(self._structure, kind)
+        place = at or kind
+        findings = compiled.findings(resource, place)
+        for inner_place, inner in self._inside(resource, kind, place):
+            findings += self._check(inner, inner_place)
+            if _nested_twice(inner_place, inner):
+                findings += (Finding("fhir-contained", f"{inner_place}.contained", "error"),)
+        return findings
+
+    def _inside(self, node: dict[str, Any], kind: str, at: str) -> Iterator[tuple[str, Any]]:
+        """Yield the resources that stand inside a node, with their place."""
+        ways = self._ways.get(kind)
+        for name, inner_kind in self._find_ways(kind) if ways is None else ways:
+            if (value := node.get(name)) is None:
+                continue
+            places = [(f"{at}.{name}", value)]
+            if isinstance(value, list):
+                places = [(f"{at}.{name}[{i}]", item) for i, item in enumerate(value)]
+            for place, item in places:
+                if inner_kind == "Resource":
+                    yield place, item
+                elif isinstance(item, dict):
+                    yield from self._inside(item, inner_kind, place)
+
+    def _find_ways(self, kind: str) -> tuple[tuple[str, str], ...]:
+        properties = self._structure.shape(kind).properties.values()
+        self._ways[kind] = tuple((p.name, p.type) for p in properties if self._leads_inside(p.type, frozenset()))
+        return self._ways[kind]
+
+    def _leads_inside(self, kind: str, seen: frozenset[str]) -> bool:
+        if kind == "Resource":
+            return True
+        if "." not in kind or kind in seen:
+            return False
+        return any(self._leads_inside(p.type, seen | {kind}) for p in self._structure.shape(kind).properties.values())
+
+
+def _nested_twice(place: str, resource: Any) -> bool:
+    """Say whether a contained resource contains others, which dom-2 forbids."""
+    return place.rpartition(".")[2].startswith("contained") and isinstance(resource, dict) and "contained" in resource
+
+
+@functools.cache
+def validator(fhir_version: FhirVersion) -> Validator:
+    """Return the validator of a FHIR version, one per process; raises `FileNotFoundError` where its data is not."""
+    return Validator(structure(fhir_version))

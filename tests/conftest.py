@@ -1,0 +1,59 @@
+"""What all tests share: one embedded Postgres a session, a migrated warehouse of its own for each test that asks."""
+
+from __future__ import annotations
+
+import base64
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from infra.dev.scratch import scratch_postgres
+
+TEMPLATE = "sluice_template"
+
+
+@pytest.fixture(scope="session")
+def postgres_url() -> Iterator[str]:
+    """The superuser's URL of an embedded Postgres that lives as long as the session."""
+    with scratch_postgres() as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def warehouse_template(postgres_url: str) -> str:
+    """The name of a database with the newest schema and empty tables."""
+    from infra.migrations import upgrade
+    from tasks.ledger.db import connect
+    from tasks.publish.tables import apply
+
+    with psycopg.connect(postgres_url, autocommit=True) as admin:
+        admin.execute(f"create database {TEMPLATE}")
+    url = _database(postgres_url, TEMPLATE)
+    upgrade(url)
+    with connect(url) as connection:
+        apply(connection)
+    return TEMPLATE
+
+
+@pytest.fixture
+def warehouse_url(
+    postgres_url: str, warehouse_template: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[str]:
+    """A fresh warehouse that the settings point to, with a landing folder and key of the test's own."""
+    name = f"test_{uuid.uuid4().hex[:12]}"
+    with psycopg.connect(postgres_url, autocommit=True) as admin:
+        admin.execute(f"create database {name} template {warehouse_template}")
+    url = _database(postgres_url, name)
+    monkeypatch.setenv("SLUICE_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("SLUICE_WAREHOUSE_URL", url)
+    monkeypatch.setenv("SLUICE_LANDING_KEY", "test:" + base64.b64encode(b"k" * 32).decode())
+    yield url
+    with psycopg.connect(postgres_url, autocommit=True) as admin:
+        admin.execute(f"drop database {name} with (force)")
+
+
+def _database(url: str, name: str) -> str:
+    return f"{url.rpartition('/')[0]}/{name}"

@@ -1,0 +1,157 @@
+"""The drain: what a listener acknowledged becomes visible, and a held window holds its own patients alone."""
+
+from __future__ import annotations
+
+import threading
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from mllp_site import Site, message, msa
+
+from tasks.gate import gate
+from tasks.gate.held import release
+from tasks.ledger.claims import Busy
+from tasks.ledger.db import connect
+from tasks.process import drain as drain_module
+from tasks.process.drain import Drain
+
+
+def drained(site: Site, condition: Callable[[], bool]) -> dict[str, int]:
+    """Drain until something is true; fails where a minute was not enough."""
+    counts = Drain([site.feed], "run").run(60, condition)
+    assert condition()
+    return counts[site.feed]
+
+
+def published(site: Site) -> int:
+    [(number,)] = site.rows("select coalesce(sum(published), 0)::int from ops.delivery")
+    return number
+
+
+@contextmanager
+def draining(site: Site) -> Iterator[None]:
+    stop = threading.Event()
+    thread = threading.Thread(target=lambda: Drain([site.feed], "run").run(120, stop.is_set))
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+
+
+def test_what_comes_while_it_runs_becomes_visible_from_a_segment_that_grows(site: Site) -> None:
+    sender = site.listen().sender()
+    with draining(site):
+        for number in range(40):
+            assert msa(sender.ask(message(f"C{number}", mrn=str(number))))[0] == "AA"
+            if number % 10 == 9:
+                while published(site) <= number:
+                    pass
+    assert site.rows("select count(*) from core.patient") == [(40,)]
+    assert site.rows("select state, count(*) from ledger.delivery group by 1") == [("landed", 1)]
+    assert site.rows("select * from ops.invariant") == []
+
+
+def test_a_closed_segment_comes_to_its_end(site: Site) -> None:
+    running = site.listen()
+    running.sender().ask(message("C1"))
+    running.stop()
+    drained(site, lambda: site.rows("select state from ledger.delivery") == [("read",)])
+    assert published(site) == 1
+
+
+def test_two_drains_of_a_feed_do_not_run_at_once(site: Site) -> None:
+    with draining(site):
+        while not site.rows("select from ledger.claim where name = %s", f"feed:{site.feed}"):
+            pass
+        with pytest.raises(Busy):
+            Drain([site.feed], "another").run(1, lambda: False)
+
+
+def test_what_a_killed_drain_staged_is_published_by_the_next(site: Site) -> None:
+    from tasks.ledger import claims
+
+    site.listen().sender().ask(message("C1"))
+    with claims.claim(site.url, f"feed:{site.feed}", "killed", 60) as token:
+        site.stage(token)
+    site.rows("delete from staging.resource returning 1")
+    drained(site, lambda: published(site) == 1)
+
+
+@pytest.fixture
+def checks(site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
+    """Every patient's family name starts with an upper case letter, or the window is held."""
+    with warnings.catch_warnings():
+        # what it imports is deprecated in places
+        warnings.simplefilter("ignore")
+    (tmp_path / "checks").mkdir()
+    (tmp_path / "checks" / "adt.yaml").write_text(
+        "patient:\n  - {type: expect_column_values_to_match_regex, kwargs: {column: family, regex: '^[A-Z]'}}\n"
+    )
+    monkeypatch.setattr(gate, "CHECKS", tmp_path / "checks")
+    monkeypatch.setattr(drain_module, "LOOK_EVERY", 0.0)
+    site.configure(rest="checks: adt\n")
+    return site
+
+
+def families(site: Site) -> list[str]:
+    query = "select resource -> 'name' -> 0 ->> 'family' from fhir.resource where resource_type = 'Patient' order by 1"
+    return [row[0] for row in site.rows(query)]
+
+
+def batches(site: Site) -> list[str]:
+    return [row[0] for row in site.rows("select state from ledger.batch order by id")]
+
+
+def test_a_held_window_holds_its_own_patients_alone_and_lets_them_go_together(checks: Site) -> None:
+    sender = checks.listen().sender()
+    sender.ask(message("C1", mrn="1", family="wrong"))
+    drained(checks, lambda: batches(checks) == ["held"])
+    sender.ask(message("C2", mrn="2", family="Good"))
+    later = message("C3", mrn="1", family="Later").replace(b"20260309100000", b"20260309110000")
+    sender.ask(later)
+    drained(checks, lambda: families(checks) == ["Good"] and batches(checks).count("held") == 2)
+    assert checks.rows("select * from ops.invariant") == []
+    with connect(checks.url) as connection:
+        release(connection, 1, "somebody", "looked at it")
+    drained(checks, lambda: families(checks) == ["Good", "Later"])
+    [counts] = checks.rows("select received, published, in_flight from ops.delivery")
+    assert counts == (3, 3, 0)
+    assert checks.rows("select * from ops.invariant") == []
+
+
+def test_the_window_sees_what_was_published_before_the_batch(checks: Site, tmp_path: Path) -> None:
+    (tmp_path / "checks" / "adt.yaml").write_text(
+        "patient:\n  - {type: expect_table_row_count_to_be_between, kwargs: {min_value: 0, max_value: 2}}\n"
+    )
+    sender = checks.listen().sender()
+    for number in range(2):
+        sender.ask(message(f"C{number}", mrn=str(number)))
+        drained(checks, lambda number=number: published(checks) == number + 1)
+    sender.ask(message("C9", mrn="9"))
+    drained(checks, lambda: batches(checks)[-1] == "held")
+    assert published(checks) == 2
+
+
+def test_as_a_flow_it_is_one_run_with_a_task_run_for_some_minutes(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
+    monkeypatch.setenv("PREFECT_LOGGING_TO_CONSOLE", "false")
+    from prefect.client.orchestration import get_client
+    from prefect.client.schemas.sorting import TaskRunSort
+    from prefect.testing.utilities import prefect_test_harness
+
+    from flows.drain import drain
+
+    running = site.listen()
+    running.sender().ask(message("C1"))
+    with prefect_test_harness(server_startup_timeout=120):
+        counts = drain([site.feed], minutes=0.02, rounds=2)
+        with get_client(sync_client=True) as client:
+            runs = client.read_task_runs(sort=TaskRunSort.ID_DESC, limit=50)
+    assert published(site) == 1
+    assert set(counts) == {site.feed}
+    assert [run.name.partition("-")[0] for run in runs] == ["drain", "drain"]

@@ -1,0 +1,138 @@
+"""Lineage of whatever an operator has in hand, both ways, as text, and as a graph that needs nothing from elsewhere."""
+
+from __future__ import annotations
+
+import xml.etree.ElementTree as ET
+
+import pytest
+
+from tasks.ledger import outbox
+from tasks.ledger.db import connect
+from tasks.lineage.graph import html, svg
+from tasks.lineage.trace import trace
+
+pytestmark = pytest.mark.usefixtures("sound")
+RUN = "11111111-2222-3333-4444-555555555555"
+
+
+@pytest.fixture
+def published(site, adt):
+    """One delivery of two messages, published, sent to a destination that has ids of its own."""
+    site.configure((site.feeds / f"{site.feed}.yaml").read_text() + "route: [{to: [warehouse, ehr]}]\n")
+    site.write("day.hl7", adt(mrn="1"), adt(mrn="2"))
+    site.run()
+    with connect(site.url) as connection:
+        waiting = outbox.pending(connection, "ehr", 1000)
+        said = [
+            outbox.Answer(one.resource_type, one.id, one.version, "sent", "201", remote_id=f"r{number}")
+            for number, one in enumerate(waiting)
+        ]
+        outbox.settle(connection, "ehr", said)
+        connection.execute("update ledger.batch set run_id = %s", (RUN,))
+        connection.execute("update ledger.delivery set run_id = %s", (RUN,))
+    [(patient, remote)] = site.rows(
+        "select o.id, o.remote_id from ledger.outbox o join fhir.resource r using (resource_type, id) "
+        "where resource_type = 'Patient' and r.record_id & 4294967295 = 2"
+    )
+    return {"patient": patient, "remote": remote}
+
+
+def steps(site, thing):
+    with connect(site.url) as connection:
+        return trace(connection, thing)
+
+
+def only(found, kind):
+    return [step for step in found if step["kind"] == kind]
+
+
+@pytest.mark.parametrize("thing", ["Patient/{patient}", "{patient}", "core.patient/{patient}", "ehr/Patient/{remote}"])
+def test_a_resource_leads_to_its_line_its_run_and_its_destination(site, published, thing):
+    found = steps(site, thing.format(**published))
+    [version], [record], [delivery], [sent] = (only(found, k) for k in ("version", "record", "delivery", "destination"))
+    assert version["resource"] == f"Patient/{published['patient']}"
+    assert (version["record"], record["record"], record["place"]) == ("1:2", "1:2", "message 2")
+    assert (record["run"], record["state"], delivery["name"]) == (RUN, "published", "day.hl7")
+    assert version["mapping_version"] == record["mapping_version"]
+    assert (sent["destination"], sent["status"], sent["version"]) == ("ehr", "sent", 1)
+
+
+def test_a_record_leads_to_everything_that_was_made_of_it(site, published):
+    found = steps(site, "1:2")
+    assert f"Patient/{published['patient']}" in [step["resource"] for step in only(found, "version")]
+    assert {step["record"] for step in only(found, "version")} == {"1:2"}
+    sent = {step["resource"] for step in only(found, "destination")}
+    assert sent == {step["resource"] for step in only(found, "version")}
+
+
+@pytest.mark.parametrize("thing", ["1", "batch:1", RUN])
+def test_a_delivery_a_batch_and_a_run_lead_to_each_other(site, published, thing):
+    found = steps(site, thing)
+    [batch], [delivery] = only(found, "batch"), only(found, "delivery")
+    assert (batch["batch"], batch["run"], batch["delivery"], batch["first"], batch["last"]) == (1, RUN, 1, 1, 2)
+    assert (delivery["delivery"], delivery["run"]) == (1, RUN)
+
+
+@pytest.mark.parametrize(
+    "thing", ["99", "99:1", "batch:99", "Patient/none", "nonsense", "", "core.no/x", RUN[:-1] + "9"]
+)
+def test_what_nobody_knows_has_no_lineage(site, published, thing):
+    assert steps(site, thing) == []
+
+
+def test_the_graph_draws_every_step_once_and_links_what_belongs_together(site, published):
+    found = steps(site, f"Patient/{published['patient']}")
+    drawn = ET.fromstring(svg(found, "http://127.0.0.1:1/runs/flow-run"))  # noqa: S314
+    space = "{http://www.w3.org/2000/svg}"
+    assert len(drawn.findall(f".//{space}rect")) == 6, "delivery, record, run, batch, version, destination"
+    assert len(drawn.findall(f"{space}path")) == 6
+    [link] = drawn.findall(f"{space}a")
+    assert link.get("href") == f"http://127.0.0.1:1/runs/flow-run/{RUN}"
+
+
+def test_the_page_needs_nothing_from_elsewhere_and_escapes_names(site, adt):
+    site.write("<script>alert(1)<.hl7", adt(mrn="1"))
+    site.run()
+    page = html(steps(site, "1"), "<1>")
+    assert "<script" not in page
+    assert "&lt;script&gt;" in page
+    assert not any(word in page for word in ("src=", "@import", "url("))
+
+
+QUESTIONS = (
+    "Patient/{patient}",
+    "{patient}",
+    "core.patient/{patient}",
+    "ehr/Patient/{remote}",
+    "1:2",
+    "1",
+    "batch:1",
+    RUN,
+)
+
+
+@pytest.mark.parametrize("thing", QUESTIONS)
+def test_no_question_reads_a_large_table_from_end_to_end(site, published, thing):
+    asked = []
+    with connect(site.url) as connection:
+        execute = connection.execute
+
+        class Listening:
+            """A connection that remembers what is asked."""
+
+            @staticmethod
+            def execute(query, params=None):
+                asked.append((query, params))
+                return execute(query, params)
+
+        trace(Listening, thing.format(**published))
+        connection.execute("set enable_seqscan = off")
+        connection.execute("set plan_cache_mode = force_generic_plan")
+        plans = []
+        for query, params in asked:
+            text = query if isinstance(query, bytes) else query.encode()
+            plans += [row[0] for row in connection.execute(b"explain " + text, params).fetchall()]
+    large = ("resource_", "history_", "record", "contribution", "load_receipt", "outbox", "delivery", "batch")
+    read_whole = [line for line in plans if "Seq Scan on" in line and any(name in line for name in large)]
+    assert asked
+    assert read_whole == []

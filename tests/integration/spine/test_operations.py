@@ -1,0 +1,118 @@
+"""docs/operations.md: every incident is brought about, every command typed, what it prints is what the page shows."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import sys
+
+import pytest
+
+from deployments.cli.main import main
+from tasks.ledger import outbox
+from tasks.ledger.db import connect
+from tasks.settings import PROJECT
+
+# great-expectations imports what Python deprecates
+pytestmark = [pytest.mark.usefixtures("sound"), pytest.mark.filterwarnings("ignore::DeprecationWarning")]
+PAGE = (PROJECT / "docs" / "operations.md").read_text(encoding="utf-8")
+SECTIONS = {
+    int(number): text
+    for number, text in re.findall(r"^## (\d+)\. .*?\n(.*?)(?=^## |\Z)", PAGE, re.MULTILINE | re.DOTALL)
+}
+FEED = """
+source: {{kind: directory, connection: drop, ready: {{stable_polls: 1}}}}
+format: csv
+mapping: {0}
+timezone: America/New_York
+route: [{{to: [warehouse, ehr]}}]
+"""
+MAP = """
+event_time: $at
+columns:
+  id: {required: true}
+  name: {required: true}
+  born: {type: date, format: "%m/%d/%Y"}
+  at: {type: datetime, required: true}
+resources:
+  patient:
+    type: Patient
+    key: [$id]
+    living: true
+    elements:
+      name: [{use: official, family: $name}]
+      birthDate: $born
+"""
+ROWS = "id,name,born,at\n1,Okafor,01/31/1980,2026-03-09T10:00:00\n2,Adams,31.01.1980,2026-03-09T10:00:00\n"
+
+
+@pytest.fixture
+def bring_about(site, adt, tmp_path):
+    """Bring about the incident of a section."""
+
+    def remap(text):
+        path = tmp_path / f"people-{len(list(tmp_path.glob('people-*')))}.yaml"
+        path.write_text(text)
+        site.configure(FEED.format(path))
+
+    def held():
+        site.configure("checks: hospital\n" + (site.feeds / f"{site.feed}.yaml").read_text())
+        site.write("day.hl7", adt(mrn="1"), adt(mrn="2", family='""', control="nameless"))
+        site.run()
+
+    def people():
+        remap(MAP)
+        site.write("people.csv", ROWS)
+        site.run()
+
+    def mended():
+        people()
+        remap(MAP.replace('"%m/%d/%Y"', '["%m/%d/%Y", "%d.%m.%Y"]'))
+
+    def gendered():
+        people()
+        remap(MAP + "      gender: unknown\n")
+
+    def delivered():
+        people()
+        with connect(site.url) as connection:
+            sent = [
+                outbox.Answer(one.resource_type, one.id, one.version, "sent", "200")
+                for one in outbox.pending(connection, "ehr", 10)
+            ]
+            outbox.settle(connection, "ehr", sent)
+
+    incidents = {2: mended, 5: held, 6: held, 7: gendered, 8: delivered}
+    return lambda number: incidents.get(number, people)()
+
+
+def walks(number):
+    """The (command, expected output) of a section, in order."""
+    block = re.search(r"```\n(.*?)```", SECTIONS[number], re.DOTALL)[1]
+    return [tuple(part.partition("\n")[::2]) for part in re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]]
+
+
+def as_pattern(expected):
+    """What a page's output matches: `…` is anything, and runs of blanks are one."""
+    parts = [re.escape(" ".join(part.split())) for part in re.sub(r"\s+", " ", expected).split("…")]
+    return r"\s*.*?\s*".join(parts)
+
+
+@pytest.mark.parametrize("number", sorted(SECTIONS))
+def test_what_the_page_says_is_printed_is_printed(site, bring_about, number, capfd, monkeypatch):
+    bring_about(number)
+    commands = walks(number)
+    assert commands
+    capfd.readouterr()
+    for command, expected in commands:
+        monkeypatch.setattr(sys, "argv", shlex.split(command))
+        with pytest.raises(SystemExit) as ended:
+            main()
+        out, err = capfd.readouterr()
+        assert not ended.value.code, err
+        printed = re.sub(r"\s+", " ", out).strip()
+        assert re.fullmatch(as_pattern(expected), printed, re.DOTALL), f"{command}\n{out}"
+
+
+def test_the_page_walks_through_ten_incidents():
+    assert sorted(SECTIONS) == list(range(1, 11))

@@ -1,0 +1,157 @@
+"""OBX-5 by OBX-2, clears, codes, findings."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from mappings.engine.json import dumps
+from tests.v2_messages import message, one, only, seg
+
+
+def observation(fields: dict[int, str]) -> dict[str, Any]:
+    lines = [
+        seg("PID", {3: "1^^^A^MR"}),
+        seg("OBR", {3: "F1", 4: "P^Panel^L"}),
+        seg("OBX", {3: "C^c^L", 11: "F", **fields}),
+    ]
+    return only(one(message("ORU^R01^ORU_R01", *lines)), "Observation")
+
+
+SCT = {"system": "http://snomed.info/sct"}
+UNIT = {"unit": "mg/dL", "system": "http://unitsofmeasure.org", "code": "mg/dL"}
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "element", "expected"),
+    [
+        ("NM", "5.10", "valueQuantity", {"value": Decimal("5.10"), **UNIT}),
+        ("NM", "<5", "valueQuantity", {"value": Decimal(5), **UNIT, "comparator": "<"}),
+        ("NM", "trace", "valueString", "trace"),
+        ("SN", "^5", "valueQuantity", {"value": Decimal(5), **UNIT}),
+        ("SN", ">=^5", "valueQuantity", {"value": Decimal(5), **UNIT, "comparator": ">="}),
+        ("SN", "^1^-^5", "valueRange", {"low": {"value": Decimal(1), **UNIT}, "high": {"value": Decimal(5), **UNIT}}),
+        ("SN", "^1^:^128", "valueRatio", {"numerator": {"value": 1, **UNIT}, "denominator": {"value": Decimal(128)}}),
+        ("SN", "^2^+", "valueString", "2 + mg/dL"),
+        ("SN", "<>^5", "valueString", "<> 5 mg/dL"),
+        ("ST", "plain", "valueString", "plain"),
+        ("ST", "a^b&c", "valueString", "a^b&c"),
+        ("TX", "line one~line two", "valueString", "line one\nline two"),
+        ("CWE", "260385009^N^SCT", "valueCodeableConcept", {"coding": [{"code": "260385009", "display": "N", **SCT}]}),
+        ("IS", "POS", "valueCodeableConcept", {"coding": [{"code": "POS"}]}),
+        ("DT", "20240301", "valueDateTime", "2024-03-01"),
+        ("DTM", "202403011015", "valueDateTime", "2024-03-01T10:15:00-05:00"),
+        ("TM", "1015", "valueTime", "10:15:00"),
+        ("DR", "20240301^20240302", "valuePeriod", {"start": "2024-03-01", "end": "2024-03-02"}),
+        ("NR", "1^5", "valueRange", {"low": {"value": Decimal(1), **UNIT}, "high": {"value": Decimal(5), **UNIT}}),
+        ("XPN", "Doe^Jane^^^Dr", "valueString", "Dr Jane Doe"),
+    ],
+)  # fmt: skip
+def test_the_value_is_what_obx_2_says(kind: str, value: str, element: str, expected: Any) -> None:
+    found = observation({2: kind, 5: value, 6: "mg/dL^^UCUM"})
+    assert found[element] == expected
+    assert len([name for name in found if name.startswith("value")]) == 1
+
+
+def test_a_number_keeps_its_digits_in_json() -> None:
+    assert b'"value":5.10' in dumps(observation({2: "NM", 5: "5.10"}))
+
+
+def test_an_array_is_sampled_data_and_an_attachment_keeps_its_bytes() -> None:
+    assert observation({2: "NA", 5: "1^2^3~4^5^6"})["valueSampledData"]["data"] == "1 4 2 5 3 6"
+    found = observation({2: "ED", 5: "^AP^PDF^Base64^JVBERg=="})["extension"][0]["valueAttachment"]
+    assert found == {"contentType": "application/pdf", "data": "JVBERg=="}
+    text = observation({2: "ED", 5: "^TX^^A^hello"})["extension"][0]["valueAttachment"]
+    assert text == {"contentType": "text/plain", "data": "aGVsbG8="}
+
+
+def test_repeated_coded_values_are_components() -> None:
+    found = observation({2: "CWE", 5: "A^a^L~B^b^L"})
+    assert [part["valueCodeableConcept"]["coding"][0]["code"] for part in found["component"]] == ["A", "B"]
+
+
+@pytest.mark.parametrize(
+    ("text", "ends"),
+    [
+        ("3.5-5.0", {"low", "high"}),
+        ("<5", {"high"}),
+        (">=5", {"low"}),
+        ("-1.5 - 2", {"low", "high"}),
+        ("negative", set()),
+    ],
+)
+def test_a_reference_range_is_parsed_and_kept_as_text(text: str, ends: set[str]) -> None:
+    (found,) = observation({2: "NM", 5: "4", 7: text})["referenceRange"]
+    assert found["text"] == text
+    assert set(found) - {"text"} == ends
+
+
+@pytest.mark.parametrize(("status", "reason"), [("X", "error"), ("N", "not-asked")])
+def test_a_result_that_is_not_there_says_why(status: str, reason: str) -> None:
+    found = observation({2: "NM", 11: status})
+    assert found["dataAbsentReason"]["coding"][0]["code"] == reason
+    assert found["status"] == "cancelled"
+
+
+def test_a_cleared_field_is_an_explicit_clear_and_stands_nowhere_as_text() -> None:
+    conversion = one(message("ADT^A08^ADT_A01", seg("PID", {3: "1^^^A^MR", 5: '""', 8: '""', 11: '""', 16: "M"})))
+    entry = next(e for e in conversion.entries if e.resource["resourceType"] == "Patient")
+    assert set(entry.cleared) == {"Patient.name", "Patient.gender", "Patient.address"}
+    assert entry.slots is not None
+    assert entry.slots["PID-5"] == []
+    assert b'\\"\\"' not in dumps([e.resource for e in conversion.entries])
+
+
+def test_a_cleared_component_is_not_text() -> None:
+    found = only(one(message("ADT^A08^ADT_A01", seg("PID", {3: "1^^^A^MR", 5: 'Doe^""^Q'}))), "Patient")
+    assert found["name"] == [{"family": "Doe", "given": ["Q"]}]
+
+
+def test_an_unmapped_code_is_kept_found_and_listed() -> None:
+    conversion = one(message("ADT^A08^ADT_A01", seg("PID", {3: "1^^^A^MR", 8: "X", 16: "Q^Quirky^HL70002"})))
+    found = only(conversion, "Patient")
+    extension = found["_gender"]["extension"][0]["valueCodeableConcept"]["coding"]
+    assert extension == [{"system": "http://terminology.hl7.org/CodeSystem/v2-0001", "code": "X"}]
+    assert found["maritalStatus"]["coding"][0]["code"] == "Q"
+    assert {(u.table, u.code, u.location) for u in conversion.unmapped} >= {
+        ("AdministrativeSex", "X", "PID-8"),
+        ("MaritalStatus", "Q", "PID-16"),
+    }
+
+
+def test_a_field_without_a_map_is_a_finding_without_its_value() -> None:
+    conversion = one(message("ADT^A08^ADT_A01", seg("PID", {3: "1^^^A^MR", 38: "SECRET", 60: "SECRET"})))
+    assert {(f.code, f.location) for f in conversion.findings} == {
+        ("unmapped-field", "PID-38"),
+        ("unmapped-field", "PID-60"),
+    }
+    assert "SECRET" not in repr(conversion.findings)
+
+
+def test_a_component_without_a_map_is_a_finding() -> None:
+    conversion = one(message("ADT^A08^ADT_A01", seg("PID", {3: "1^^^A^MR", 11: "1 Main^^Boston^^^^^GEO"})))
+    assert ("unmapped-field", "PID-11.8") in {(f.code, f.location) for f in conversion.findings}
+
+
+def test_a_date_that_is_not_one_is_a_finding_and_no_element() -> None:
+    conversion = one(message("ADT^A08^ADT_A01", seg("PID", {3: "1^^^A^MR", 7: "19991345"})))
+    assert "birthDate" not in only(conversion, "Patient")
+    assert ("not-a-date", "PID-7") in {(f.code, f.location) for f in conversion.findings}
+
+
+def test_systems_are_absolute() -> None:
+    found = observation({2: "CE", 5: "A^a^L^B^b^99LAB", 3: "1^x^2.16.840.1.113883.6.1"})
+    systems = [c["system"] for c in found["valueCodeableConcept"]["coding"]]
+    assert systems == ["urn:sluice:northside:L", "urn:sluice:northside:99LAB"]
+    assert found["code"]["coding"][0]["system"] == "urn:oid:2.16.840.1.113883.6.1"
+
+
+def test_a_result_without_a_time_has_its_order_s_and_a_finding_about_it_names_the_order() -> None:
+    def convert(time: str) -> Any:
+        lines = [seg("OBR", {3: "F1", 4: "P^Panel^L", 7: time}), seg("OBX", {2: "NM", 3: "C^c^L", 5: "1", 11: "F"})]
+        return one(message("ORU^R01^ORU_R01", seg("PID", {3: "1^^^A^MR"}), *lines))
+
+    assert only(convert("202403011015"), "Observation")["effectiveDateTime"] == "2024-03-01T10:15:00-05:00"
+    assert {f.location for f in convert("soon").findings if f.code == "not-a-date"} == {"OBR-7"}

@@ -1,0 +1,131 @@
+import io
+import json
+from datetime import date
+from pathlib import Path
+
+import pytest
+
+from deployments.drafting.columns import look
+from deployments.drafting.write import draft
+from infra.dev.partners import MARKER_NAME, MARKER_NUMBER, big_hl7, big_ndjson, generate
+from mappings.engine.model import Profile
+from tasks.convert.csv import CsvConverter
+from tasks.errors import ConfigError
+from tasks.feed import read
+from tasks.parse.csv import CsvFormat
+from tasks.validate import validator
+
+DAY = generate(1, date(2026, 11, 19))
+
+
+def drafted(folder: Path, name: str, data: bytes, feed: str = "") -> dict[str, Path]:
+    sample = folder / name
+    sample.write_bytes(data)
+    written = draft(sample, feed, folder / "out")
+    return {"mapping" if "columns:" in path.read_text() else "feed": path for path in written}
+
+
+def with_zone(path: Path) -> Path:
+    path.write_text(path.read_text().replace("# timezone: <IANA name> is missing", "timezone: America/New_York #"))
+    return path
+
+
+@pytest.mark.parametrize("file", [DAY.eastlab[0], DAY.eastlab[-1]], ids=["results", "roster"])
+def test_a_drafted_mapping_loads_and_converts_the_sample_validly(tmp_path, file):
+    out = drafted(tmp_path, "sample.csv", file.data)
+    profile = Profile("p", str(out["mapping"]), "America/New_York")
+    form, converter = CsvFormat(profile), CsvConverter(profile)
+    frames = list(form.split([file.data]))[:50]
+    made = [converter.convert(form.parse(frame)) for frame in frames]
+    assert all(conversion.entries for conversion in made)
+    assert {finding.code for conversion in made for finding in conversion.findings} == set()
+    resources = [entry.resource for conversion in made for entry in conversion.entries]
+    assert all(validator("4.0.1").check(one) == () for one in resources)
+    assert "Patient" in {one["resourceType"] for one in resources}
+
+
+@pytest.mark.parametrize(
+    ("name", "data"),
+    [("a.csv", DAY.eastlab[0].data), ("b.csv", DAY.eastlab[-1].data), ("c.hl7", DAY.northside[2].data)],
+)
+def test_a_drafted_feed_lacks_the_zone_alone_and_no_file_holds_a_value(tmp_path, name, data):
+    out = drafted(tmp_path, name, data, "north.lab")
+    with pytest.raises(ConfigError, match="timezone") as caught:
+        read(out["feed"])
+    assert len(caught.value.problems) == 1
+    assert read(with_zone(out["feed"])).partner == "north"
+    for path in out.values():
+        assert MARKER_NAME not in path.read_text()
+        assert MARKER_NUMBER not in path.read_text()
+        assert "100103" not in path.read_text()
+
+
+def test_a_sample_of_messages_tells_structures_facilities_and_identifiers(tmp_path):
+    stream = io.BytesIO()
+    big_hl7(stream, 300)
+    text = drafted(tmp_path, "sample.hl7", stream.getvalue())["feed"].read_text()
+    assert "format: hl7v2" in text
+    assert "patient: [MR@NORTHSIDE, PI@RIVERSIDE]" in text
+    for word in ("ORU^R01 (", "ADT^A08 (", "2.5.1 (300)", "LISNMC/NMC (", "-0400 (", "UNICODE UTF-8 (300)"):
+        assert word in text
+
+
+def test_resources_are_counted_by_type_as_lines_and_as_a_bundle(tmp_path):
+    stream = io.BytesIO()
+    number = big_ndjson(stream, 20_000)
+    out = drafted(tmp_path, "sample.ndjson", stream.getvalue())["feed"]
+    assert f"Observation ({number})" in out.read_text()
+    assert read(out).format == "fhir-ndjson"
+    entries = [{"resource": json.loads(line)} for line in stream.getvalue().splitlines()[:3]]
+    bundle = json.dumps({"resourceType": "Bundle", "type": "collection", "entry": entries}, indent=1)
+    out = drafted(tmp_path, "bundle.json", bundle.encode())["feed"]
+    assert "Observation (3)" in out.read_text()
+    assert read(out).format == "fhir-bundle"
+
+
+def test_nothing_is_overwritten(tmp_path):
+    out = drafted(tmp_path, "sample.csv", b"id,name\n1,a\n2,b\n", "p.f")
+    before = out["mapping"].read_text()
+    out["feed"].unlink()
+    with pytest.raises(ConfigError, match="is there already"):
+        drafted(tmp_path, "sample.csv", b"other,names\n1,a\n2,b\n", "p.f")
+    assert out["mapping"].read_text() == before
+    assert not out["feed"].exists()
+
+
+@pytest.mark.parametrize(
+    ("data", "delimiter", "encoding", "header", "types"),
+    [
+        (b"id;born\n1;31.12.1999\n2;01.01.2000\n", "semicolon", "utf-8", True, ["integer", "date"]),
+        ("id\tname\n1\té\n2\tb\n".encode("cp1252"), "tab", "cp1252", True, ["integer", "string"]),
+        ("id|on\n1|Y\n2|N\n".encode("utf-16"), "pipe", "utf-16", True, ["integer", "boolean"]),
+        (b"1,Doe,2020-01-01\n2,Roe,2020-01-02\n", "comma", "utf-8", False, ["integer", "string", "date"]),
+        (b"Doe,Jane\nRoe,Mary\n", "comma", "utf-8", False, ["string", "string"]),
+        (b"DOE,JANE\nROE,MARY\n", "comma", "utf-8", False, ["string", "string"]),
+        (b"lastName,first_name\nROE,MARY\n", "comma", "utf-8", True, ["string", "string"]),
+        (b"dose,code\n1.5,007\n2,008\n", "comma", "utf-8", True, ["decimal", "string"]),
+        (b"at\n2026-01-02T03:04:05-05:00\n", "comma", "utf-8", True, ["datetime"]),
+    ],
+)
+def test_the_look_of_a_file_is_guessed(data, delimiter, encoding, header, types):
+    found = look(data)
+    assert (found.delimiter, found.encoding, found.header) == (delimiter, encoding, header)
+    assert [column.type for column in found.columns] == types
+
+
+def test_a_date_that_can_be_read_in_two_ways_says_so(tmp_path):
+    text = drafted(tmp_path, "s.csv", b"id,born\n1,02/03/2020\n2,04/05/2020\n")["mapping"].read_text()
+    assert 'format: "%m/%d/%Y"' in text
+    assert "fits %d/%m/%Y as well" in text
+
+
+@pytest.mark.parametrize(("name", "said"), [("", "folder"), ("none.csv", "cannot be read"), ("empty.csv", "is empty")])
+def test_a_sample_that_cannot_be_read_says_why(tmp_path, name, said):
+    (tmp_path / "empty.csv").write_bytes(b"\n")
+    with pytest.raises(ConfigError, match=said):
+        draft(tmp_path / name, "p.f", tmp_path / "out")
+
+
+def test_a_name_that_is_no_feeds_name_is_refused(tmp_path):
+    with pytest.raises(ConfigError, match=r"<partner>\.<feed>"):
+        drafted(tmp_path, "s.csv", b"id,name\n1,a\n", "Lab Results")

@@ -1,0 +1,86 @@
+"""NDJSON is checked the same however it is cut into chunks."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tasks.source.bulk_lines import Checked, Checker, LineCheck, check_file
+
+LINES = [
+    b'{"resourceType":"Patient","id":"a"}',
+    b' {"resourceType":"Patient","id":"b"}',
+    b'{"resourceType":"Group","id":"c"}\r',
+    b'{"resourceType":"Patient","id":"a"}',
+    b"",
+    b"  ",
+    b'{"resourceType":"Patient"',
+    b'{"no":"type"}',
+    b"[1]",
+    b'{"resourceType":"Patient","id":"e"}{"resourceType":"Patient","id":"f"}',
+    b"\xff\xfe",
+]
+
+
+def check(data: bytes, size: int, expected: str = "Patient") -> Checked:
+    found = LineCheck(expected)
+    for start in range(0, len(data), size):
+        found.feed(data[start : start + size])
+    return found.close()
+
+
+def slowly(lines: list[bytes]) -> tuple[int, int, int]:
+    resources = blank = 0
+    for line in lines:
+        if not line.strip():
+            blank += 1
+            continue
+        try:
+            value = json.loads(line)
+        except ValueError:
+            continue
+        resources += isinstance(value, dict) and "resourceType" in value
+    return resources, blank, len(lines) - resources - blank
+
+
+@given(st.lists(st.sampled_from(LINES), max_size=30), st.integers(1, 80), st.booleans())
+def test_any_file_in_any_chunks_is_counted_as_line_by_line(lines, size, ended):
+    data = b"\n".join(lines) + (b"\n" if ended and lines else b"")
+    found = check(data, size)
+    real = lines if ended or not lines or lines[-1] else lines[:-1]
+    assert (found.resources, found.blank, found.broken) == slowly(real)
+    assert found == check(data, 10_000)
+    assert list(found.places) == [n for n, line in enumerate(real, 1) if line.strip() and not slowly([line])[0]]
+
+
+def test_a_clean_file_is_told_from_one_to_be_cleaned():
+    good = b'{"resourceType":"Patient","id":"a"}\n'
+    assert check(good * 3, 20).clean
+    for bad in (good[:-1], good + b"\n", b" " + good, good.replace(b"\n", b"\r\n"), b"\xef\xbb\xbf" + good):
+        assert not check(bad, 20).clean
+        assert check(bad, 20).broken == 0
+
+
+def test_duplicates_and_other_types_are_counted():
+    found = check(b"\n".join([LINES[0], LINES[3], LINES[2].strip()]) + b"\n", 1000)
+    assert (found.resources, found.duplicates, found.other_type) == (3, 1, 1)
+
+
+@pytest.fixture
+def checker(monkeypatch):
+    monkeypatch.setattr("tasks.source.bulk_lines._LARGE", 1000)
+    made = Checker()
+    yield made
+    made.close()
+
+
+def test_a_large_file_is_checked_by_a_helper_with_the_same_result_even_if_it_dies(checker, tmp_path):
+    path = tmp_path / "a\tfile.ndjson"
+    path.write_bytes(b"\n".join(LINES * 50))
+    assert checker.check(path, "Patient") == check_file(path, "Patient")
+    checker._helper.kill()
+    checker._helper.wait()
+    assert checker.check(path, "Patient") == check_file(path, "Patient")
