@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from mappings.engine.json import loads
 from tasks.ledger.db import Connection
 from tasks.model import Resource
-from tasks.publish.store import _contribute, _incoming, _late_facts
+from tasks.publish import incoming
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,14 +24,13 @@ class Change:
 
 def preview(connection: Connection, batch_id: int) -> Iterator[Change]:
     """Yield what would change, ordered by type and id; the caller's transaction must be rolled back afterwards."""
-    _contribute(connection, batch_id)
-    _incoming(connection, batch_id)
-    _late_facts(connection)
+    incoming.of_batch(connection, batch_id)
     cursor = connection.execute(
         """
         select i.resource_type, i.id, i.record_id, case when not r.deleted then r.resource::text end,
-               case when not i.deleted then i.resource::text end
-        from incoming i left join fhir.resource r on r.resource_type = i.resource_type and r.id = i.id
+               case when not i.deleted then coalesce(i.resource, s.resource)::text end
+        from incoming i left join staging.resource s on s.ctid = i.place
+        left join fhir.resource r on r.resource_type = i.resource_type and r.id = i.id
         where r.id is null or r.digest <> i.digest or r.deleted <> i.deleted order by 1, 2
         """
     )

@@ -12,7 +12,9 @@ from tasks.feed import Feed
 from tasks.ledger import batches, claims
 from tasks.ledger.db import Connection
 from tasks.model import DIRECTORY, record_id
-from tasks.publish.store import WHOLE, Refresh, create_incoming, fold, settle
+from tasks.publish.fold import fold
+from tasks.publish.incoming import create_incoming
+from tasks.publish.store import Refresh, lock, settle
 
 GONE = """
 create temp table gone on commit drop as
@@ -37,9 +39,9 @@ and not exists (
 """
 
 FACTS = """
-insert into incoming
+insert into incoming (resource_type, id, event_time, record_id, fhir_version, deleted, digest, living, resource)
 select r.resource_type, r.id, r.event_time, %(by)s, r.fhir_version, before.id is null or before.deleted,
-       coalesce(before.digest, ''), coalesce(before.resource, r.resource), false
+       coalesce(before.digest, ''), false, coalesce(before.resource, r.resource)
 from fhir.resource r join gone on gone.id = r.record_id
 left join lateral (
     select said.* from (
@@ -47,16 +49,14 @@ left join lateral (
         where h.resource_type = r.resource_type and h.id = r.id
         union all
         -- what came late stands aside until it is needed
-        select c.id, false, ''::bytea, c.said, c.event_time, c.record_id from fhir.contribution c
-        where c.resource_type = r.resource_type and c.id = r.id and c.slot = %(whole)s
+        select l.id, l.deleted, l.digest, l.resource, l.event_time, l.record_id from fhir.late_fact l
+        where l.resource_type = r.resource_type and l.id = r.id
     ) said
     where not exists (select from gone where gone.id = said.record_id)
     order by said.event_time desc, said.record_id desc limit 1
 ) before on true
 where not r.deleted and r.resource_type <> all(%(directory)s)
-  and not exists (
-    select from fhir.contribution c where c.id = r.id and c.resource_type = r.resource_type and c.slot <> %(whole)s
-  )
+  and not exists (select from fhir.contribution c where c.id = r.id and c.resource_type = r.resource_type)
   and not exists (select from touched t where t.id = r.id and t.resource_type = r.resource_type)
   and not exists (
     select from fhir.assertion a
@@ -64,9 +64,34 @@ where not r.deleted and r.resource_type <> all(%(directory)s)
   )
 """
 
+TOUCHED = """
+create temp table touched on commit drop as
+select distinct c.resource_type, c.id, r.fhir_version from fhir.contribution c join gone on gone.id = c.record_id
+join fhir.resource r on r.resource_type = c.resource_type and r.id = c.id
+where c.resource_type <> all(%(directory)s)
+"""
+
+TAKEN = (
+    """
+    delete from fhir.contribution c using gone
+    where gone.id = c.record_id and c.resource_type <> all(%(directory)s)
+    """,
+    # what they had made obsolete counts again
+    """
+    update fhir.contribution c set live = true from touched t
+    where c.id = t.id and c.resource_type = t.resource_type and not c.live
+    """,
+    "delete from fhir.late_fact l using gone where gone.id = l.record_id",
+    # what was taken back may come again, from the partner, but not from a replay
+    "delete from ledger.record_key k using gone where k.record_id = gone.id",
+    """
+    insert into ledger.retracted (record_id, delivery_id) select id, %(delivery)s from gone on conflict do nothing
+    """,
+)
+
 EMPTY = """
-insert into incoming
-select r.resource_type, r.id, r.event_time, %(by)s, r.fhir_version, true, r.digest, r.resource, true
+insert into incoming (resource_type, id, event_time, record_id, fhir_version, deleted, digest, living, resource)
+select r.resource_type, r.id, r.event_time, %(by)s, r.fhir_version, true, r.digest, true, r.resource
 from touched t join fhir.resource r on r.resource_type = t.resource_type and r.id = t.id
 where not exists (select from incoming i where i.resource_type = t.resource_type and i.id = t.id)
 """
@@ -100,43 +125,15 @@ def retract(
     """Retract what only the predecessors of a corrected delivery said; return how many resources changed."""
     with connection.transaction():
         claims.check(connection, f"feed:{feed.name}", token)
-        connection.execute("select pg_advisory_xact_lock(hashtextextended('sluice:publish', 0))")
+        lock(connection)
         batch_id = batches.open_batch(connection, feed, token, run_id, "retraction")
-        params = {"delivery": delivery, "by": record_id(delivery, 0), "whole": WHOLE, "directory": sorted(DIRECTORY)}
+        params = {"delivery": delivery, "by": record_id(delivery, 0), "directory": sorted(DIRECTORY)}
         connection.execute(GONE, params)
         connection.execute("analyze gone")
         create_incoming(connection)
-        connection.execute(
-            """
-            create temp table touched on commit drop as
-            select distinct c.resource_type, c.id from fhir.contribution c join gone on gone.id = c.record_id
-            where c.slot <> %(whole)s and c.resource_type <> all(%(directory)s)
-            """,
-            params,
-        )
-        connection.execute(
-            """
-            delete from fhir.contribution c using gone
-            where gone.id = c.record_id and c.resource_type <> all(%(directory)s)
-            """,
-            params,
-        )
-        # what was taken back may come again, from the partner, but not from a replay
-        connection.execute("delete from ledger.record_key k using gone where k.record_id = gone.id")
-        connection.execute(
-            "insert into ledger.retracted (record_id, delivery_id) select id, %(delivery)s from gone "
-            "on conflict do nothing",
-            params,
-        )
-        connection.execute(FACTS, params)
-        fold(
-            connection,
-            """
-            select t.resource_type, t.id, r.fhir_version from touched t
-            join fhir.resource r on r.resource_type = t.resource_type and r.id = t.id
-            """,
-            (),
-        )
+        for statement in (TOUCHED, *TAKEN, FACTS):
+            connection.execute(statement, params)
+        fold(connection, "touched")
         connection.execute(EMPTY, params)
         connection.execute("update incoming set digest = %s where digest = ''", (digest("retracted"),))
         published = settle(connection, batch_id, feed.name, feed.partner, refresh)

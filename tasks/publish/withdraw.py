@@ -6,15 +6,14 @@ from collections.abc import Sequence
 
 from tasks.ledger.db import Connection
 from tasks.model import DELETED
-from tasks.publish.store import WHOLE
 
 UNSAID = """
 with gone as (
     delete from fhir.contribution c
-    where c.record_id = any(%(records)s) and c.slot <> %(whole)s and not exists (
+    where c.record_id = any(%(records)s) and not exists (
         select from staging.resource s
         where s.batch_id = %(batch)s and s.record_id = c.record_id and s.resource_type = c.resource_type
-          and s.id = c.id and s.slots ? c.slot
+          and s.id = c.id and s.slots <> '{}'
     )
     returning c.resource_type, c.id, c.record_id, c.event_time
 )
@@ -22,13 +21,18 @@ insert into unsaid select distinct on (resource_type, id) * from gone
 order by resource_type, id, event_time desc, record_id desc
 """
 
+# what they had made obsolete counts again
+REVIVE = """
+update fhir.contribution c set live = true from unsaid u
+where c.id = u.id and c.resource_type = u.resource_type and not c.live
+"""
+
 THINGS = """
 insert into staging.resource
     (batch_id, record_id, resource_type, id, event_time, fhir_version, deleted, destinations, digest, resource, slots)
 select %(batch)s, u.record_id, u.resource_type, u.id, u.event_time, r.fhir_version, true, '{}', r.digest, r.resource,
        case when exists (
-           select from fhir.contribution c
-           where c.id = u.id and c.resource_type = u.resource_type and c.slot <> %(whole)s
+           select from fhir.contribution c where c.id = u.id and c.resource_type = u.resource_type
        ) then '{}'::jsonb else jsonb_build_object(%(deleted)s::text, '[]'::jsonb) end
 from unsaid u join fhir.resource r on r.resource_type = u.resource_type and r.id = u.id
 where not exists (
@@ -44,9 +48,7 @@ select %(batch)s, r.record_id, r.resource_type, r.id, r.event_time, r.fhir_versi
        null
 from fhir.resource r
 where r.record_id = any(%(records)s) and not r.deleted
-  and not exists (
-    select from fhir.contribution c where c.id = r.id and c.resource_type = r.resource_type and c.slot <> %(whole)s
-  )
+  and not exists (select from fhir.contribution c where c.id = r.id and c.resource_type = r.resource_type)
   and not exists (select from unsaid u where u.resource_type = r.resource_type and u.id = r.id)
   and not exists (
     select from staging.resource s
@@ -67,6 +69,6 @@ def withdraw(connection: Connection, batch_id: int, records: Sequence[int]) -> N
         on commit drop
         """
     )
-    params = {"batch": batch_id, "records": list(records), "whole": WHOLE, "deleted": DELETED}
-    for statement in (UNSAID, THINGS, FACTS):
+    params = {"batch": batch_id, "records": list(records), "deleted": DELETED}
+    for statement in (UNSAID, REVIVE, THINGS, FACTS):
         connection.execute(statement, params)

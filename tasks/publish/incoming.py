@@ -1,0 +1,109 @@
+"""What each touched resource should now be: worked out from a staged batch or a retraction, written by the store.
+
+Two temporary tables, both without the resources themselves where those can be fetched from staging: `said`, one row a
+staged statement, and `incoming`, one row a resource. A fact is replaced whole by its newest statement; a thing that
+lives on is folded from the newest word in each of its fields.
+"""
+
+from __future__ import annotations
+
+from tasks.ledger.db import Connection
+from tasks.publish.fold import fold
+
+SAID = """
+create temp table said on commit drop as
+select s.ctid as place, s.resource_type collate "C" as resource_type, s.id, s.record_id, s.event_time, s.fhir_version,
+       s.deleted, s.digest, s.slots is not null as living, count(*) over thing as times,
+       row_number() over (thing order by s.event_time desc, s.record_id desc) as turn
+from staging.resource s where s.batch_id = %(batch)s
+window thing as (partition by s.resource_type collate "C", s.id, s.slots is not null)
+"""
+
+INCOMING = """
+create temp table incoming (
+    resource_type text collate "C", id text collate "C", event_time timestamptz, record_id bigint, fhir_version text,
+    deleted boolean, digest bytea, living boolean, place tid, resource jsonb
+) on commit drop
+"""
+
+FACTS = """
+insert into incoming (resource_type, id, event_time, record_id, fhir_version, deleted, digest, living, place)
+select resource_type, id, event_time, record_id, fhir_version, deleted, digest, false, place
+from said where not living and turn = 1
+"""
+
+# of a thing that nobody spoke of before, one statement is all there is to fold
+NEW_THINGS = """
+insert into incoming (resource_type, id, event_time, record_id, fhir_version, deleted, digest, living, place)
+select s.resource_type, s.id, s.event_time, s.record_id, s.fhir_version, s.deleted, s.digest, true, s.place
+from said s where s.living and s.times = 1
+  and not exists (select from fhir.resource r where r.resource_type = s.resource_type and r.id = s.id)
+"""
+
+TOUCHED = """
+create temp table touched on commit drop as
+select s.resource_type, s.id, max(s.fhir_version) as fhir_version from said s
+where s.living and not exists (
+    select from incoming i where i.living and i.resource_type = s.resource_type and i.id = s.id
+)
+group by s.resource_type, s.id
+"""
+
+# a record that is staged again may say less than it did: what it had made obsolete counts again
+REVIVE = """
+update fhir.contribution c set live = true
+from (
+    select distinct s.resource_type, s.id from touched t
+    join said s on s.resource_type = t.resource_type and s.id = t.id and s.living
+    join fhir.contribution mine on mine.id = s.id and mine.resource_type = s.resource_type
+        and mine.record_id = s.record_id
+) again
+where c.id = again.id and c.resource_type = again.resource_type and not c.live
+"""
+
+CONTRIBUTE = """
+insert into fhir.contribution as c (resource_type, id, record_id, event_time, said)
+select s.resource_type, s.id, s.record_id, s.event_time, staged.slots
+from said s join staging.resource staged on staged.ctid = s.place
+where s.living and staged.slots <> '{}' and (s.times = 1 or s.place in (
+    select distinct on (resource_type, id, record_id) place from said where living and times > 1
+    order by resource_type, id, record_id, turn
+))
+on conflict (id, resource_type, record_id) do update
+    set event_time = excluded.event_time, said = excluded.said, live = true
+    where (c.event_time, c.said, c.live) is distinct from (excluded.event_time, excluded.said, true)
+"""
+
+LATE = """
+with late as (
+    delete from incoming i using fhir.resource r
+    where r.resource_type = i.resource_type and r.id = i.id and not i.living
+      and (i.event_time, i.record_id) < (r.event_time, r.record_id) and i.digest <> r.digest
+    returning i.*
+)
+insert into fhir.late_fact (resource_type, id, record_id, event_time, deleted, digest, resource)
+select l.resource_type, l.id, l.record_id, l.event_time, l.deleted, l.digest, coalesce(l.resource, s.resource)
+from late l left join staging.resource s on s.ctid = l.place
+on conflict do nothing
+"""
+
+
+def create_incoming(connection: Connection) -> None:
+    """Make the empty table of what each touched resource should now be."""
+    connection.execute(INCOMING)
+
+
+def of_batch(connection: Connection, batch_id: int) -> int:
+    """Keep what a staged batch contributes and fill `incoming` from it; return how many rows were staged.
+
+    A fact that comes after a newer one has been published is kept aside: nothing is lost, and the newer one stands.
+    """
+    staged = connection.execute(SAID, {"batch": batch_id}).rowcount
+    connection.execute("analyze said (resource_type, id, living, times, turn)")
+    create_incoming(connection)
+    for statement in (FACTS, NEW_THINGS, TOUCHED, REVIVE, CONTRIBUTE):
+        connection.execute(statement)
+    fold(connection, "touched")
+    connection.execute("analyze incoming (resource_type, id, living)")
+    connection.execute(LATE)
+    return staged
