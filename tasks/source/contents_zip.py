@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import tempfile
+import weakref
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -89,6 +90,8 @@ class _Spool:
 
     def __init__(self) -> None:
         self._file = tempfile.SpooledTemporaryFile(max_size=32 * CHUNK)  # noqa: SIM115
+        # An iteration that an error broke off may end as cyclic garbage: it is closed then too, before any finalizer.
+        self._close = weakref.finalize(self, self._file.close)
         self._key, self._nonce = os.urandom(32), int.from_bytes(os.urandom(8), "big") << 64
         self._encrypt = self._cipher(0).encryptor()
         self._at = 0
@@ -102,7 +105,7 @@ class _Spool:
         return self
 
     def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
-        self._file.close()
+        self._close()
 
     def seekable(self) -> bool:
         return True

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import gzip
 import io
 import os
 import struct
+import sys
 import tarfile
 import tracemalloc
 import zipfile
@@ -262,6 +264,28 @@ def test_a_large_zip_leaves_no_plaintext_in_the_temporary_folder(
     assert [len(each) > 40 << 20 for each in written] == [True]
     assert marker not in written[0]
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_zip_that_an_error_broke_off_is_closed_in_whatever_order_the_collector_comes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    said: list[object] = []
+    monkeypatch.setattr(sys, "unraisablehook", said.append)
+    broken = bytearray(zipped({"a": b"hello" * 100, "b": b"x"}, zipfile.ZIP_STORED))
+    broken[60] ^= 0xFF
+
+    def break_off() -> BadRecord:
+        try:
+            opened("z", bytes(broken))
+        except BadRecord as error:
+            kept = error  # in a cycle with its own traceback
+            gc.collect()  # while the error lives: it reorders what the next collection takes apart
+            return kept
+        raise AssertionError("a broken archive was read")
+
+    assert break_off().findings
+    gc.collect()
+    assert said == []
 
 
 def _is_in(descriptor: Path, folder: Path) -> bool:
