@@ -11,6 +11,7 @@ from mappings.engine.model import Profile
 from tasks import registry
 from tasks.convert.port import Converter
 from tasks.errors import BadRecord
+from tasks.failpoints import reached
 from tasks.feed import Rule
 from tasks.model import DIRECTORY, Conversion, Entry, Finding, Frame
 from tasks.parse.port import Format
@@ -66,7 +67,9 @@ class Pipeline:
             parsed = self.format.parse(frame)
         except BadRecord as error:
             return Done("parse", Conversion(findings=[*frame.findings, *error.findings]))
+        reached("parsed")
         conversion = self.converter.convert(parsed)
+        reached("converted")
         if self.profile.merge == "replace":
             _whole(conversion)
         conversion.findings = [*frame.findings, *parsed.findings, *conversion.findings]

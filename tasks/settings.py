@@ -34,6 +34,12 @@ def environment() -> dict[str, str]:
     return {**stack, **os.environ}
 
 
+def failpoints_folder() -> Path | None:
+    """Return the folder in which tests arm failpoints (`SLUICE_FAILPOINTS`); None everywhere else."""
+    folder = os.environ.get("SLUICE_FAILPOINTS")
+    return Path(folder) if folder else None
+
+
 def runs_address() -> str | None:
     """Return where Prefect's pages show flow runs; None where no server is known."""
     env = environment()

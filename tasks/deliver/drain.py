@@ -6,6 +6,7 @@ from collections import Counter
 
 from tasks.deliver.port import Destination, Item, Outcome
 from tasks.errors import Transient
+from tasks.failpoints import reached
 from tasks.ledger import outbox
 from tasks.ledger.db import Connection
 
@@ -17,11 +18,13 @@ def drain(connection: Connection, name: str, destination: Destination) -> Counte
     """Send what is due until nothing is, or until the destination takes nothing more; return counts by status."""
     counts: Counter[str] = Counter()
     while pending := outbox.pending(connection, name, ROUND):
+        reached("outbox-claimed")
         items = [Item(row.resource_type, row.id, row.version, row.resource) for row in pending]
         try:
             answers = [_answer(outcome) for outcome in destination.send(items)]
         except Transient as error:
             answers = [_not_now(item, error.retry_after) for item in items]
+        reached("sent-unconfirmed")
         outbox.settle(connection, name, answers)
         said = Counter(answer.status for answer in answers)
         counts.update(said)

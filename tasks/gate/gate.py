@@ -16,6 +16,7 @@ from mappings.engine.json import loads
 from mappings.engine.yamlfile import YamlFile, YamlMistake, nearest
 from tasks.core_views import core_views
 from tasks.errors import ConfigError
+from tasks.failpoints import reached
 from tasks.feed import Feed
 from tasks.ledger import batches, claims
 from tasks.ledger.db import Connection
@@ -99,6 +100,7 @@ def decide(
     with connection.transaction():
         claims.check(connection, f"feed:{feed.name}", token)
         batches.set_state(connection, batch_id, "staged" if verdict["passed"] else "held", verdict)
+    reached("gated")
     return verdict
 
 

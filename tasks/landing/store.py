@@ -19,6 +19,7 @@ from typing import BinaryIO
 
 from cryptography.exceptions import InvalidTag
 
+from tasks.failpoints import reached
 from tasks.landing.objects import FolderObjects, Objects, Writer
 from tasks.landing.seal import LAST, MIDDLE, TAG, Seal, damaged, new_seal, read_seal
 from tasks.landing.segment import SegmentReader, SegmentWriter
@@ -61,7 +62,9 @@ class Landing:
                 digest.update(chunk)
                 size += len(chunk)
                 sealer.add(chunk)
+                reached("downloading")
             sealer.end()
+        reached("fsynced")
         return Landed(target, size, digest.digest())
 
     def read(self, name: str, offset: int = 0, length: int | None = None) -> Iterator[bytes]:

@@ -21,6 +21,7 @@ from typing import Literal
 import psycopg
 
 from tasks.errors import SluiceError, Transient
+from tasks.failpoints import reached
 from tasks.feed import Feed
 from tasks.landing.segment import SegmentWriter
 from tasks.landing.store import Landing
@@ -181,8 +182,10 @@ class GroupCommit:
             used = {one.delivery_id for one in arrived}
             open_ones = [segment for segment in self._segments.values() if segment.delivery_id in used]
             sizes = {segment.delivery_id: segment.writer.commit() for segment in open_ones}
+            reached("fsynced")
             if segments.commit(connection, sizes, arrived, at) != sizes.keys():
                 raise Transient("a segment was closed by another process")
+            reached("landed")
             self._roll(connection)
         self.ready = True
         return outcomes

@@ -16,6 +16,7 @@ from itertools import count
 from time import monotonic
 
 from tasks.errors import ConfigError
+from tasks.failpoints import reached
 from tasks.feed import Feed
 from tasks.listen import ack, metrics
 from tasks.listen.commit import GroupCommit, Item, Outcome, hashed
@@ -322,6 +323,7 @@ class Connection(asyncio.Protocol):
         if self.transport and not self.transport.is_closing():
             if out:
                 self.transport.write(bytes(out))
+                reached("acknowledged")
             if self.ended and not self.replies and not self.listener.stopping:
                 self._farewell(self.transport)
             self._pace()

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from tasks.errors import BadRecord
+from tasks.failpoints import reached
 from tasks.feed import Feed
 from tasks.landing.store import Landed, Landing
 from tasks.ledger import claims, deliveries, receipts, refusals
@@ -50,6 +51,7 @@ class Lander:
             # committed before a crash, but the source never heard of it
             self._finish(delivery_id, offer)
         for offer in self.source.poll(state):
+            reached("listed")
             counts.update(self._take(offer))
         self.source.done(state)
         return counts
@@ -65,6 +67,7 @@ class Lander:
             verdicts = [self._refuse(delivery_id, offer, error)]
         else:
             verdicts = self._commit(delivery_id, kept, whole)
+        reached("landed")
         # after the commit, because a source that archives or deletes cannot give the bytes a second time
         self._finish(delivery_id, offer)
         return verdicts
@@ -110,6 +113,7 @@ class Lander:
 
     def _finish(self, delivery_id: int, offer: Offer) -> None:
         self.source.finish(offer, LedgerState(self.connection, self.feed.name))
+        reached("source-archived")
         deliveries.finished(self.connection, delivery_id)
 
     def _object(self, delivery_id: int) -> str:

@@ -16,6 +16,7 @@ from typing import Any
 
 from mappings.engine.json import digest, dumps
 from tasks.errors import BadRecord
+from tasks.failpoints import reached
 from tasks.feed import Feed
 from tasks.landing.store import Landing
 from tasks.ledger import batches, claims, deliveries, segments
@@ -88,6 +89,7 @@ class Stager:
             if not total["received"]:
                 batches.forget(writer, batch_id)
                 return Staged(None, True)
+        reached("staged")
         return Staged(batch_id, True, total["received"], total["quarantined"], total["duplicate"], total["filtered"])
 
     def restore(self, reader: Connection, writer: Connection, batch_id: int, token: int) -> bool:

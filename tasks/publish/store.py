@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from tasks.errors import Permanent
+from tasks.failpoints import reached
 from tasks.ledger import claims
 from tasks.ledger.db import Connection
 from tasks.publish import incoming
@@ -88,6 +89,8 @@ def publish(connection: Connection, batch_id: int, token: int, refresh: Refresh,
         published = settle(connection, batch_id, batch[0], batch[1], refresh)
         _assert_corrections(connection, batch_id)
         connection.execute("delete from staging.resource where batch_id = %s", (batch_id,))
+        reached("before-commit")
+    reached("after-commit")
     return published
 
 

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 import msgspec
 
 from tasks.errors import SluiceError
+from tasks.failpoints import reached
 from tasks.feed import Feed
 from tasks.landing.store import Landing
 from tasks.ledger import receipts
@@ -52,6 +53,7 @@ class Giver:
         receipt, obj = self._said(delivery_id)
         for name, data in self._files(receipt, obj):
             self._put(name, data)
+            reached("receipt-written")
         # after the writing, because what was noted and not written would never come
         receipts.given(self.connection, delivery_id)
         get_logger(feed=self.feed.name, delivery=delivery_id).info(

@@ -1,0 +1,169 @@
+"""A site that can be disturbed: its feeds, runs of them in processes of their own, and what it became."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import time
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from multiprocessing.context import ForkServerProcess
+from pathlib import Path
+from typing import Any
+
+import psutil
+import psycopg
+
+from infra.chaos import picture
+from tasks import failpoints
+from tasks.failpoints import Point
+
+LEASE_SECONDS = 2
+ROUNDS = 40
+"""Runs after which a site that is left alone must have come to rest."""
+RESTLESS = """
+select (select count(*) from ledger.outbox where state = 'pending')
+     + (select count(*) from ledger.batch where state in ('staged', 'stored'))
+     + (select count(*) from ledger.delivery d left join ledger.segment s on s.delivery_id = d.id
+        where d.state = 'landing' or d.finished_at is null or d.receipt is not null and d.receipt_at is null
+           or d.state = 'landed' and (s.delivery_id is null or s.size > s.read_to))
+"""
+
+
+class Unrest(Exception):
+    """A site did not come to rest by itself: something waits that no run takes."""
+
+
+@dataclass
+class World:
+    """A site's environment and what the chaos needs of it.
+
+    - `env` is what its processes get; `url` its warehouse, `server` (database, schema) its FHIR destination's store.
+    - `receipts` reads what partners were given, as bytes by name.
+    """
+
+    folder: Path
+    feeds: tuple[str, ...]
+    pushed: tuple[str, ...]
+    env: dict[str, str]
+    url: str
+    server: tuple[str, str]
+    receipts: Callable[[], Mapping[str, bytes]]
+    began: list[ForkServerProcess] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.points.mkdir(parents=True, exist_ok=True)
+        self.env = {
+            **self.env,
+            "SLUICE_FAILPOINTS": str(self.points),
+            "SLUICE_LEASE_SECONDS": str(LEASE_SECONDS),
+        }
+
+    @property
+    def points(self) -> Path:
+        """The folder in which failpoints are armed."""
+        return self.folder / "failpoints"
+
+    def arm(self, point: Point, action: Any, passes: int = 0) -> None:
+        """Arm a failpoint for the next process that gets there."""
+        failpoints.arm(self.points, point, action, passes)
+
+    def disarm(self) -> None:
+        """Take back what nobody got to, and forget who got where."""
+        for path in self.points.iterdir():
+            path.unlink(missing_ok=True)
+
+    def begin(self, feed: str) -> ForkServerProcess:
+        """Begin a run of a feed in a process of its own, which may be killed."""
+        process: ForkServerProcess = _context(self.env).Process(target=_run, args=(feed, self.env), daemon=True)
+        process.start()
+        self.began.append(process)
+        return process
+
+    def run(self, feed: str, patience: float = 120) -> int:
+        """Run a feed and return its exit code: 0, or 1 for an error that the next run must put right."""
+        process = self.begin(feed)
+        process.join(patience)
+        if process.exitcode is None:
+            raise Unrest(f"{feed}: a run did not end in {patience:g} s")
+        self.began.remove(process)
+        return process.exitcode
+
+    def rest(self, feeds: Iterable[str] | None = None) -> int:
+        """Run feeds until nothing waits any more; return how many runs it took. Raises `Unrest`."""
+        names = list(feeds or self.feeds)
+        for number in range(ROUNDS):
+            for feed in names:
+                self.run(feed)
+            if not self.restless():
+                return number + 1
+            # what a destination did not take is due again a second later
+            time.sleep(0.2)
+        raise Unrest(f"{self.restless()} things still wait after {ROUNDS} runs")
+
+    def restless(self) -> int:
+        """Return how many deliveries, batches, receipts and outbox rows wait for somebody."""
+        with psycopg.connect(self.url, autocommit=True) as connection:
+            # a destination that was away is tried again now, not when its pause is over
+            connection.execute("update ledger.outbox set next_at = now() where state = 'pending'")
+            row = connection.execute(RESTLESS).fetchone()
+        return int(row[0]) if row else 0
+
+    def picture(self) -> picture.Picture:
+        """Return what the site has become."""
+        parts = picture.of_warehouse(self.url, self.pushed)
+        parts["server"] = picture.of_server(*self.server)
+        parts["receipts"] = picture.of_receipts(self.receipts())
+        return picture.Picture(parts)
+
+    def close(self) -> None:
+        """End what still runs."""
+        for process in self.began:
+            if process.pid and process.exitcode is None:
+                with suppress(ProcessLookupError):
+                    os.kill(process.pid, signal.SIGCONT)
+                process.kill()
+            process.join()
+        self.began.clear()
+
+
+def stopped(pid: int) -> bool:
+    """Say whether a process stands still."""
+    try:
+        return psutil.Process(pid).status() == psutil.STATUS_STOPPED
+    except psutil.NoSuchProcess:
+        return False
+
+
+def wait_for(ready: Callable[[], Any], patience: float = 60) -> bool:
+    """Wait until `ready()` holds; False where it does not within `patience` seconds."""
+    deadline = time.monotonic() + patience
+    while not ready():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.01)
+    return True
+
+
+def _context(env: Mapping[str, str]) -> Any:
+    """Return processes that are forked from one that has everything imported and compiled for the feeds of `env`."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["infra.chaos.plain"])
+    before = dict(os.environ)
+    os.environ.update(env)
+    try:
+        from multiprocessing import forkserver
+
+        forkserver.ensure_running()
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+    return context
+
+
+def _run(feed: str, env: Mapping[str, str]) -> None:
+    from infra.chaos import plain
+
+    plain.main(feed, env)

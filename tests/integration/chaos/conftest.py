@@ -1,0 +1,127 @@
+"""A site for chaos without an orchestrator: a drop folder, a warehouse, a FHIR server, receipts."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import socket
+import subprocess
+import sys
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from infra.chaos.workload import Round
+from infra.chaos.world import World, wait_for
+from infra.dev.process import listens
+
+FEEDS = {
+    "northside.hl7": """
+source: {kind: directory, connection: drop, path: hl7, ready: {stable_polls: 1}, after: archive}
+format: hl7v2
+mapping: v2
+timezone: America/New_York
+identify: {patient: [MR@NORTHSIDE, PI]}
+quarantine: {hold_above_percent: 100}
+route: [{to: [warehouse, ehr]}]
+receipt: {path: receipts}
+""",
+    "eastlab.results": """
+source: {kind: directory, connection: drop, path: csv, match: "**/*.csv", ready: {stable_polls: 1}, after: leave}
+format: csv
+mapping: eastlab-results
+timezone: America/New_York
+quarantine: {hold_above_percent: 100}
+route: [{to: [warehouse, ehr]}]
+receipt: {path: receipts}
+""",
+}
+
+
+class Site(World):
+    """A world whose partners drop into folders."""
+
+    def drop(self, one: Round) -> None:
+        """Let a partner drop a round's file; what has its name is replaced, and is seen to be another."""
+        place = self.folder / "drop" / one.feed / one.name
+        place.parent.mkdir(parents=True, exist_ok=True)
+        part = place.with_name(f".{place.name}.part")
+        part.write_bytes(one.data)
+        part.replace(place)
+
+
+@pytest.fixture(scope="session")
+def feeds(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The feed files that all sites of a session share, as they share the processes that have compiled them."""
+    folder = tmp_path_factory.mktemp("feeds")
+    for name, text in FEEDS.items():
+        (folder / f"{name}.yaml").write_text(text)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def server(postgres_url: str) -> Iterator[tuple[str, str]]:
+    """A FHIR server in a process of its own: the database that it keeps its resources in, and its address."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = int(probe.getsockname()[1])
+    command = [sys.executable, "-m", "infra.dev.fhir", "--database-url-env", "CHAOS_FHIR", "--schema", "ehr"]
+    with subprocess.Popen(
+        [*command, "--port", str(port)], env={**os.environ, "CHAOS_FHIR": postgres_url}, stderr=subprocess.DEVNULL
+    ) as process:
+        try:
+            assert wait_for(lambda: listens(port), 120)
+            yield postgres_url, f"http://127.0.0.1:{port}"
+        finally:
+            process.kill()
+
+
+@pytest.fixture
+def sites(
+    postgres_url: str, warehouse_template: str, tmp_path: Path, feeds: Path, server: tuple[str, str]
+) -> Iterator[Callable[[str], Site]]:
+    """Make sites, one after another: each has a warehouse of its own and empties the FHIR server that all share."""
+    with ExitStack() as stack:
+
+        def make(name: str) -> Site:
+            database = f"chaos_{uuid.uuid4().hex[:12]}"
+            with psycopg.connect(postgres_url, autocommit=True) as admin:
+                admin.execute(f"create database {database} template {warehouse_template}")
+                admin.execute("truncate ehr.version cascade")
+            stack.callback(_drop, postgres_url, database)
+            url = f"{postgres_url.rpartition('/')[0]}/{database}"
+            site = _site(tmp_path / name, url, feeds, server)
+            stack.callback(site.close)
+            return site
+
+        yield make
+
+
+def _site(folder: Path, url: str, feeds: Path, server: tuple[str, str]) -> Site:
+    drop = folder / "drop"
+    for part in ("hl7", "csv", "receipts"):
+        (drop / part).mkdir(parents=True)
+    env = {
+        "SLUICE_HOME": str(folder / "home"),
+        "SLUICE_FEEDS": str(feeds),
+        "SLUICE_WAREHOUSE_URL": url,
+        "SLUICE_LANDING_KEY": "test:" + base64.b64encode(b"k" * 32).decode(),
+        "SLUICE_BATCH_RECORDS": "5",
+        "SLUICE_CONNECTION_DROP": json.dumps({"root": str(drop)}),
+        "SLUICE_CONNECTION_EHR": json.dumps({"base_url": server[1]}),
+    }
+
+    def receipts() -> dict[str, bytes]:
+        return {path.name: path.read_bytes() for path in (drop / "receipts").iterdir()}
+
+    return Site(folder, tuple(FEEDS), (), env, url, (server[0], "ehr"), receipts)
+
+
+def _drop(admin_url: str, database: str) -> None:
+    with psycopg.connect(admin_url, autocommit=True) as admin:
+        admin.execute(f"drop database {database} with (force)")
