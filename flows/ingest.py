@@ -38,10 +38,17 @@ def _batches(run: FeedRun) -> None:
     for batch_id in run.left_over():
         restore(run.feed.name, batch_id, run.token)
         _publish_if_good(run, batch_id)
-    while (staged := process(run.feed.name, run.token, run.id))["read"]:
-        progress.read(staged)
-        if staged["batch_id"] is not None:
-            _publish_if_good(run, staged["batch_id"])
+    ahead = process.submit(run.feed.name, run.token, run.id)
+    try:
+        while (staged := ahead.result())["read"]:
+            # one batch ahead: Python converts the next while Postgres publishes this one
+            ahead = process.submit(run.feed.name, run.token, run.id)
+            progress.read(staged)
+            if staged["batch_id"] is not None:
+                _publish_if_good(run, staged["batch_id"])
+    finally:
+        # the claim is given back only when nobody works under it any more
+        ahead.wait()
     progress.done()
     if run.has_mended():
         release(run.feed.name, run.token, run.id)

@@ -124,7 +124,7 @@ def settings() -> Settings:
         warehouse_url=env["SLUICE_WAREHOUSE_URL"],
         landing_keys=keys,
         landing=env.get("SLUICE_LANDING") or str(state_folder() / "landing"),
-        batch_records=_number(env, "SLUICE_BATCH_RECORDS", 10_000, 1, 50_000),
+        batch_records=_number(env, "SLUICE_BATCH_RECORDS", 5_000, 1, 50_000),
         lease_seconds=_number(env, "SLUICE_LEASE_SECONDS", 60, 1, 3600),
     )
 

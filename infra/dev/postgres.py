@@ -12,6 +12,8 @@ from typing import Any
 
 import psycopg
 
+from tasks.errors import ConfigError
+
 with warnings.catch_warnings():
     # it looks for a runtime folder that it needs for sockets, which are switched off here
     warnings.simplefilter("ignore")
@@ -53,7 +55,10 @@ def binaries() -> Path:
 
 
 def prepare(data: Path, password: str) -> None:
-    """Make the cluster where it is missing; the superuser `postgres` gets `password`."""
+    """Make the cluster where it is missing; the superuser `postgres` gets `password`.
+
+    Raises `ConfigError` where the folder does not allow it, with initdb's reason.
+    """
     user = system_user()
     data.mkdir(parents=True, exist_ok=True, mode=0o700)
     if user:
@@ -70,16 +75,20 @@ def prepare(data: Path, password: str) -> None:
             os.chown(path, owner.pw_uid, owner.pw_gid)
     try:
         initdb = [str(binaries() / "initdb"), "-U", "postgres", "--encoding=utf8", "--locale=C"]
-        subprocess.run(
+        made = subprocess.run(
             [*initdb, "--auth=scram-sha-256", f"--pwfile={secret}", "-D", str(data)],
-            check=True,
+            check=False,
             capture_output=True,
+            text=True,
             user=user,
             group=user,
             cwd="/",
         )
     finally:
         secret.unlink()
+    if made.returncode:
+        why = (made.stderr.strip() or "no reason given").splitlines()[-1]
+        raise ConfigError(f"{data}: Postgres cannot make its cluster there ({why}); set SLUICE_HOME to another folder")
 
 
 def command(data: Path, port: int) -> list[str]:

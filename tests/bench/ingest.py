@@ -1,21 +1,25 @@
-"""The whole way, from a dropped file to the store: rate, memory, and Prefect's share, both sides in one run.
+"""The whole way through the Prefect flow, from a dropped file to the store: rate, memory, and Prefect's share.
 
 `SLUICE_BENCH_MESSAGES` and `SLUICE_BENCH_NDJSON_MB` set the sizes (1,000,000 messages and 1,000 MB are the product's
-goal for memory; the defaults are for an impatient person). Every side runs in a process of its own, so that its peak of
-resident memory is its own.
+goal for memory; the defaults are for an impatient person; 0 leaves a format out). Each format runs in a process of its
+own, so that its peak of resident memory is its own. Prefect's share is the run's time that no stage was at work.
 """
 
 from __future__ import annotations
 
 import base64
+import functools
 import json
 import os
 import resource
 import subprocess
 import sys
 import tempfile
+import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from infra.dev.partners import big_hl7, big_ndjson
 from infra.dev.scratch import scratch_postgres
@@ -30,38 +34,26 @@ FEEDS = {
 
 
 def main() -> None:
-    """Print one JSON object: for each format the size, seconds and peak memory without and with Prefect."""
+    """Print one JSON object: for each format its size, seconds, seconds inside the stages, peak memory and rate."""
     messages = int(os.environ.get("SLUICE_BENCH_MESSAGES", "5000"))
     megabytes = int(os.environ.get("SLUICE_BENCH_NDJSON_MB", "10"))
     with tempfile.TemporaryDirectory() as folder:
         drop = Path(folder) / "drop"
         drop.mkdir()
-        with (drop / "big.hl7").open("wb") as stream:
-            size = big_hl7(stream, messages)
-        with (drop / "big.ndjson").open("wb") as stream:
-            resources = big_ndjson(stream, megabytes * 1_000_000)
-        figures = {
-            "hl7v2": {"messages": messages, "bytes": size, **_sides("bench.hl7", Path(folder))},
-            "ndjson": {"resources": resources, "bytes": megabytes * 1_000_000, **_sides("bench.ndjson", Path(folder))},
-        }
+        figures: dict[str, dict[str, float]] = {}
+        if messages:
+            with (drop / "big.hl7").open("wb") as stream:
+                size = big_hl7(stream, messages)
+            figures["hl7v2"] = {"messages": messages, "bytes": size, **_run("bench.hl7", Path(folder))}
+        if megabytes:
+            with (drop / "big.ndjson").open("wb") as stream:
+                resources = big_ndjson(stream, megabytes * 1_000_000)
+            figures["ndjson"] = {"resources": resources, "megabytes": megabytes, **_run("bench.ndjson", Path(folder))}
     sys.stdout.write(json.dumps(figures, indent=1) + "\n")
 
 
-def _sides(feed: str, folder: Path) -> dict[str, float]:
-    bare = _side("bare", feed, folder)
-    flow = _side("flow", feed, folder)
-    return {
-        "seconds": bare["seconds"],
-        "seconds_with_prefect": flow["seconds"],
-        "prefect_share_percent": round(100 * (1 - bare["seconds"] / flow["seconds"]), 1),
-        "peak_megabytes": bare["peak"],
-        "peak_megabytes_with_prefect": flow["peak"],
-        "records_per_second": round(bare["records"] / bare["seconds"], 1),
-    }
-
-
-def _side(side: str, feed: str, folder: Path) -> dict[str, float]:
-    """Run one side in a fresh warehouse and a fresh process."""
+def _run(feed: str, folder: Path) -> dict[str, float]:
+    """Run a feed once in a fresh warehouse and a fresh process."""
     feeds = folder / "feeds"
     feeds.mkdir(exist_ok=True)
     for name, text in FEEDS.items():
@@ -82,7 +74,7 @@ def _side(side: str, feed: str, folder: Path) -> dict[str, float]:
         }
         env.pop("PREFECT_API_URL", None)
         done = subprocess.run(
-            [sys.executable, __file__, side, feed],
+            [sys.executable, __file__, feed],
             env=env,
             check=True,
             stdout=subprocess.PIPE,
@@ -92,32 +84,8 @@ def _side(side: str, feed: str, folder: Path) -> dict[str, float]:
     return said
 
 
-def bare(feed: str) -> int:
-    """Do what the flow does, without Prefect; return how many records were received."""
-    from tasks import work
-    from tasks.feed import load
-    from tasks.ledger import claims
-    from tasks.ledger.db import connect
-    from tasks.process.land import Lander
-    from tasks.process.stage import Stager
-    from tasks.publish import store, tables
-    from tasks.settings import settings
-
-    config, one, received = settings(), load(feed), 0
-    with connect(config.warehouse_url) as first, connect(config.warehouse_url) as second:
-        tables.apply(first)
-        with claims.claim(config.warehouse_url, f"feed:{feed}", "bench", 600) as token:
-            Lander(first, one, work.source(one), work.landing(), token).land()
-            stager = Stager(one, work.landing(), work.pipeline(feed))
-            while (staged := stager.stage(first, second, token, config.batch_records, "bench")).read:
-                received += staged.received
-                if staged.batch_id is not None:
-                    store.publish(first, staged.batch_id, token, tables.refresh)
-    return received
-
-
-def flow(feed: str) -> int:
-    """Run the flow against a temporary Prefect server; return how many records were received."""
+def run(feed: str) -> dict[str, float]:
+    """Run the flow against a temporary Prefect server, with a clock in every task's body."""
     from prefect.testing.utilities import prefect_test_harness
 
     from tasks.ledger.db import connect
@@ -125,22 +93,58 @@ def flow(feed: str) -> int:
     from tasks.settings import settings
 
     with prefect_test_harness():
-        from flows.ingest import ingest
+        from flows import ingest as page
 
+        clock = Clock()
+        for task in (page.land, page.process, page.gate, page.publish, page.deliver, page.receipts):
+            task.fn = clock.around(task.fn)
         with connect(settings().warehouse_url) as connection:
             tables.apply(connection)
-        global started
-        started = time.monotonic()
-        return int(ingest(feed)["received"])
+        began = time.monotonic()
+        received = int(page.ingest(feed)["received"])
+        seconds = time.monotonic() - began
+    return {
+        "seconds": round(seconds, 1),
+        "seconds_in_stages": round(clock.seconds, 1),
+        "prefect_share_percent": round(100 * (1 - clock.seconds / seconds), 1),
+        "peak_megabytes": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
+        "records_per_second": round(received / seconds, 1),
+    }
 
 
-started = time.monotonic()
+class Clock:
+    """Adds up the seconds in which at least one stage is at work; stages may overlap."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+        self._at_work = 0
+        self._since = 0.0
+        self._lock = threading.Lock()
+
+    def around(self, body: Callable[..., Any]) -> Callable[..., Any]:
+        """Return `body` with the clock running while it does."""
+
+        @functools.wraps(body)
+        def timed(*args: Any, **kwargs: Any) -> Any:
+            self._count(1)
+            try:
+                return body(*args, **kwargs)
+            finally:
+                self._count(-1)
+
+        return timed
+
+    def _count(self, step: int) -> None:
+        with self._lock:
+            now = time.monotonic()
+            if self._at_work:
+                self.seconds += now - self._since
+            self._since = now
+            self._at_work += step
+
 
 if __name__ == "__main__":
     if len(sys.argv) == 1:
         main()
     else:
-        records = {"bare": bare, "flow": flow}[sys.argv[1]](sys.argv[2])
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-        result = {"records": records, "seconds": round(time.monotonic() - started, 2), "peak": round(peak)}
-        sys.stdout.write("\n" + json.dumps(result) + "\n")
+        sys.stdout.write("\n" + json.dumps(run(sys.argv[1])) + "\n")

@@ -7,6 +7,7 @@ import os
 import socket
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -147,9 +148,16 @@ def listening(port: int) -> bool:
 
 
 @pytest.fixture(scope="session")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    """A running stack; after the last test it is ended, and nothing of it may be left but files."""
-    folder = tmp_path_factory.mktemp("site")
+def site() -> Iterator[Site]:
+    """A running stack; after the last test it is ended, and nothing of it may be left but files.
+
+    Its folder is not one of pytest's: every start of another pytest closes those to the user that Postgres runs as.
+    """
+    with tempfile.TemporaryDirectory(prefix="sluice-site-") as folder:
+        yield from _site(Path(folder))
+
+
+def _site(folder: Path) -> Iterator[Site]:
     drop, feeds = folder / "drop", folder / "feeds"
     for part in (drop, feeds):
         part.mkdir()

@@ -209,6 +209,15 @@ def test_a_state_folder_that_cannot_be_written_is_told(sluice: Any, tmp_path: Pa
     assert answer.line.endswith("set SLUICE_HOME")
 
 
+def test_a_folder_in_which_postgres_cannot_make_its_cluster_is_told(sluice: Any, home: Path) -> None:
+    (home / "postgres").mkdir(parents=True)
+    (home / "postgres" / "somebody-elses.txt").write_text("x")
+    answer = sluice("up")
+    assert answer.code == 2
+    assert answer.line.startswith(f"{home / 'postgres'}: Postgres cannot make its cluster there (")
+    assert answer.line.endswith("set SLUICE_HOME to another folder")
+
+
 @pytest.mark.parametrize("port", ["abc", "99999", "-1", "1.5"])
 def test_a_port_that_is_no_number_is_told(sluice: Any, port: str) -> None:
     answer = sluice("up", SLUICE_PORT_POSTGRES=port)
