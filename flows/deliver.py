@@ -9,8 +9,10 @@ from flows.connections import use_block, use_blocks
 from tasks import log
 from tasks.deliver.task import deliver
 from tasks.destinations import read
+from tasks.erase.task import finish_erasures
 from tasks.feed import feed_files, load
 from tasks.ledger.db import connect
+from tasks.ledger.erased import is_due
 from tasks.ledger.receipts import feeds_due
 from tasks.receipt.task import receipts
 from tasks.settings import settings
@@ -30,7 +32,14 @@ def deliver_all(destination: str) -> dict[str, int]:
         use_blocks(load(feed))
         # a partner's folder that cannot be written to is that feed's failure, not the destination's
         receipts(feed, run_id, return_state=True)
+    if _erasing():
+        finish_erasures()
     return counts
+
+
+def _erasing() -> bool:
+    with connect(settings().warehouse_url) as connection:
+        return is_due(connection)
 
 
 def _feeds_due() -> list[str]:

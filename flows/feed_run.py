@@ -13,7 +13,7 @@ from prefect.runtime import flow_run
 from flows.connections import use_blocks
 from tasks import log
 from tasks.feed import Feed, load
-from tasks.ledger import batches, claims
+from tasks.ledger import batches, claims, erased
 from tasks.ledger.db import connect
 from tasks.publish.retract import due
 from tasks.replay.run import mended
@@ -42,6 +42,11 @@ class FeedRun:
         """Say whether records wait in quarantine that today's maps have not seen, and the feed wants them released."""
         with connect(settings().warehouse_url) as connection:
             return bool(mended(connection, self.feed, 1))
+
+    def has_erased(self) -> bool:
+        """Say whether bytes of erased patients wait to be blanked in landing."""
+        with connect(settings().warehouse_url) as connection:
+            return erased.is_due(connection)
 
     def nothing(self, why: str) -> dict[str, Any]:
         """Return the counts of a run that had nothing to do, and say why in the log."""

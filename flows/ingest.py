@@ -9,6 +9,7 @@ from prefect import flow
 from flows import show
 from flows.feed_run import FeedRun, feed_run
 from tasks.deliver.task import deliver
+from tasks.erase.task import finish_erasures
 from tasks.gate.task import gate
 from tasks.process.task import land, process, restore
 from tasks.publish.task import publish, retract
@@ -54,6 +55,8 @@ def _batches(run: FeedRun) -> None:
         release(run.feed.name, run.token, run.id)
     if run.has_corrections():
         retract(run.feed.name, run.token, run.id)
+    if run.has_erased():
+        finish_erasures()
 
 
 def _publish_if_good(run: FeedRun, batch_id: int) -> None:

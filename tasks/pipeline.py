@@ -85,6 +85,13 @@ class Pipeline:
                 conversion.findings.append(Finding("nothing-to-convert", frame.location, "error"))
         return done
 
+    def said(self, frame: Frame) -> Conversion:
+        """Return what the maps make of a frame that failed, as far as they come; it goes nowhere."""
+        try:
+            return self.converter.convert(self.format.parse(frame))
+        except BadRecord:
+            return Conversion()
+
     def _invalid(self, entry: Entry) -> tuple[Finding, ...]:
         """Check a resource; what a directory's entry said in the same words before was valid then."""
         if entry.resource["resourceType"] not in DIRECTORY:

@@ -14,6 +14,7 @@ from deployments.cli import (
     convert,
     draft,
     drain,
+    erase,
     export,
     feeds,
     gate,
@@ -56,11 +57,13 @@ COMMANDS: tuple[Callable[..., None], ...] = (
     load.load,
     replay.replay,
     lineage.lineage,
+    erase.erase,
     operate.doctor,
     feeds.bench,
 )
 GROUPS: dict[str, tuple[str, tuple[Callable[..., None], ...]]] = {
     "audit": ("See what operators did, and check the trail.", (audit.audit_list, audit.audit_verify)),
+    "landing": ("Look after what was landed.", (erase.rewrap,)),
     "listen": ("Listen for messages and files that partners send.", (listen.mllp, listen.http)),
     "feed": ("Check, draft and deploy feed files.", (feeds.check, draft.draft)),
     "gate": ("Decide about batches that a check holds.", (gate.gate_list, gate.gate_release, gate.gate_reject)),

@@ -77,9 +77,11 @@ class _Printer:
         self.listed: list[dict[str, Any]] = []
 
     def tell(self, outcome: Outcome) -> None:
+        from tasks.replay.difference import pattern
+
         for change in outcome.changes:
             for path, word in _differences(change):
-                self.elements[change.resource_type, _pattern(path), word] += 1
+                self.elements[change.resource_type, pattern(path), word] += 1
                 row = {"resource": f"{change.resource_type}/{change.id}", "path": path, "change": word}
                 if self.json:
                     self.listed.append({**row, "record": _name(change.record)})
@@ -112,11 +114,6 @@ def _differences(change: Change) -> list[tuple[str, str]]:
     if change.after is None:
         return [("", "removed")]
     return list(difference(change.before, change.after))
-
-
-def _pattern(path: str) -> str:
-    """Return a path without the numbers of its list items."""
-    return "".join(part.partition("]")[2] if number else part for number, part in enumerate(path.split("[")))
 
 
 def _name(record: int) -> str:

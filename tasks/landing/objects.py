@@ -1,4 +1,4 @@
-"""Where landing keeps its objects: a port of three methods, over a folder or an S3 bucket."""
+"""Where landing keeps its objects: a port of four methods, over a folder or an S3 bucket."""
 
 from __future__ import annotations
 
@@ -33,6 +33,12 @@ class Objects(Protocol):
 
     def open(self, name: str) -> BinaryIO:
         """Return a seekable stream of an object's bytes; raises `Permanent` where there is none."""
+
+    def replace(self, name: str) -> AbstractContextManager[Writer]:
+        """Yield a writer of what takes an object's place; what it held before can be read by nobody afterwards.
+
+        Raises `Transient`, and `Permanent` where older versions cannot be removed.
+        """
 
     def remove(self, name: str) -> None:
         """Remove an object; nothing happens where there is none."""
@@ -76,6 +82,18 @@ class FolderObjects:
                 f"landing: object {name[:24]}… cannot be opened (errno {error.errno}); restore the folder"
             ) from None
 
+    @contextmanager
+    def replace(self, name: str) -> Iterator[Writer]:
+        """Yield a writer of a new file; the old one's header, without which nobody reads it, is overwritten."""
+        with (self.folder / name).open("r+b") as old:
+            with self.create(name) as file:
+                yield file
+            size = len(old.readline(4096))
+            old.seek(0)
+            old.write(bytes(size))
+            old.flush()
+            os.fsync(old.fileno())
+
     def remove(self, name: str) -> None:
         """Remove the file."""
         (self.folder / name).unlink(missing_ok=True)
@@ -114,6 +132,20 @@ class S3Objects:
         except Gone:
             raise Permanent(f"landing: object {name[:24]}… is not in the bucket; restore it") from None
         return io.BufferedReader(_Ranges(self.client, where, size), buffer_size=1024 * 1024)
+
+    @contextmanager
+    def replace(self, name: str) -> Iterator[Writer]:
+        """Yield a writer as `create` does, and remove what a bucket that keeps versions kept of the old object."""
+        with self.create(name) as writer:
+            yield writer
+        key = self._key(name)
+        with typed("the landing bucket, asked for older versions (it wants s3:ListBucketVersions),"):
+            pages = self.client.get_paginator("list_object_versions").paginate(Bucket=self.bucket, Prefix=key)
+            older = [one for page in pages for one in page.get("Versions", ()) if one["Key"] == key]
+        for one in older:
+            if not one["IsLatest"]:
+                with typed("the landing bucket, told to forget a version (it wants s3:DeleteObjectVersion),"):
+                    self.client.delete_object(Bucket=self.bucket, Key=key, VersionId=one["VersionId"])
 
     def remove(self, name: str) -> None:
         """Remove the object."""

@@ -12,7 +12,7 @@ import hashlib
 import hmac
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -55,17 +55,24 @@ class Landing:
         Raises `Transient` where disk or bucket do not take them; nothing half-written is ever visible.
         """
         target = self._address(scope, name)
-        digest, size = hashlib.sha256(), 0
         with self.objects.create(target) as file:
-            sealer = _Sealer(file, self.key_id, self.keys[self.key_id])
-            for chunk in chunks:
-                digest.update(chunk)
-                size += len(chunk)
-                sealer.add(chunk)
-                reached("downloading")
-            sealer.end()
+            landed = self._seal(target, file, chunks)
         reached("fsynced")
-        return Landed(target, size, digest.digest())
+        return landed
+
+    def rewrite(self, name: str, blank: Sequence[tuple[int, int]] = (), size: int | None = None) -> Landed:
+        """Seal an object anew under a key of its own, wrapped by today's; the old one can be read by nobody then.
+
+        `blank` are (start, end) of plain bytes that become zeros, in order; `size` is how many bytes of a segment
+        count. Never call it while a listener still appends. Raises `Transient` and `Permanent` as `write` and `read`.
+        """
+        with self._place(name).replace(name) as file:
+            return self._seal(name, file, blanked(self.read(name, 0, size), blank))
+
+    def key_of(self, name: str) -> str:
+        """Return the id of the key that wraps an object's own; raises `Permanent`, `ConfigError` as `read` does."""
+        with self._open(name) as file:
+            return str(read_seal(file, name, self.keys).said["key"])
 
     def read(self, name: str, offset: int = 0, length: int | None = None) -> Iterator[bytes]:
         """Yield the object's bytes from `offset` on, `length` of them where given; raises `Permanent` where damaged."""
@@ -98,9 +105,36 @@ class Landing:
         digest = hmac.new(key, json.dumps([scope, name]).encode(), hashlib.sha256).hexdigest()
         return f"{folder}/{digest[:2]}/{digest}"
 
+    def _seal(self, name: str, file: Writer, chunks: Iterable[bytes]) -> Landed:
+        digest, size = hashlib.sha256(), 0
+        sealer = _Sealer(file, self.key_id, self.keys[self.key_id])
+        for chunk in chunks:
+            digest.update(chunk)
+            size += len(chunk)
+            sealer.add(chunk)
+            reached("downloading")
+        sealer.end()
+        return Landed(name, size, digest.digest())
+
     def _open(self, name: str) -> BinaryIO:
+        return self._place(name).open(name)
+
+    def _place(self, name: str) -> Objects:
         """A segment lies in the folder of the listener that wrote it, a whole object where objects are kept."""
-        return (self.folder / name).open("rb") if (self.folder / name).is_file() else self.objects.open(name)
+        return FolderObjects(self.folder) if (self.folder / name).is_file() else self.objects
+
+
+def blanked(chunks: Iterable[bytes], blank: Sequence[tuple[int, int]]) -> Iterator[bytes]:
+    """Yield `chunks` with zeros from each start to each end of `blank`, which counts bytes from the first chunk on."""
+    at = 0
+    for chunk in chunks:
+        piece = bytearray(chunk)
+        for start, end in blank:
+            low, high = max(start - at, 0), min(end - at, len(piece))
+            if low < high:
+                piece[low:high] = bytes(high - low)
+        at += len(chunk)
+        yield bytes(piece)
 
 
 def _read_chunks(file: BinaryIO, seal: Seal, name: str, offset: int, length: int | None) -> Iterator[bytes]:

@@ -17,6 +17,8 @@ KINDS = {
     "decrypt": ("decrypt", "Decrypt Record Lifecycle Event", "R"),
     "replay": ("restore", "Restore Record Lifecycle Event", "U"),
     "requeue": ("transmit", "Transmit Record Lifecycle Event", "E"),
+    "erase": ("destroy", "Destroy/Delete Record Lifecycle Event", "D"),
+    "landing-rewrap": ("encrypt", "Encrypt Record Lifecycle Event", "U"),
     "configure": ("amend", "Amend (Update) Record Lifecycle Event", "U"),
 }
 OTHER = ("access", "Access/View Record Lifecycle Event", "E")

@@ -39,6 +39,7 @@ class Members:
     - `records` are (record id, landed on, location, key, ended or None).
     - `quarantined` are (record id, delivery id, stage, findings).
     - `findings` count (stage, code, location, severity) with the first record that had it.
+    - `withheld` are records of erased patients.
     """
 
     slices: list[Slice] = field(default_factory=list)
@@ -46,6 +47,7 @@ class Members:
     quarantined: list[tuple[int, int, str, Sequence[Finding]]] = field(default_factory=list)
     findings: dict[tuple[str, str, str, str], list[int]] = field(default_factory=dict)
     unmapped: dict[UnmappedCode, list[int]] = field(default_factory=dict)
+    withheld: list[int] = field(default_factory=list)
 
     def note(self, record: int, stage: str, findings: Iterable[Finding]) -> None:
         """Count a record's findings."""

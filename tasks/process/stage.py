@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime
-from itertools import islice
+from itertools import islice, takewhile
 from typing import Any
 
 from mappings.engine.json import digest, dumps
@@ -19,12 +19,13 @@ from tasks.errors import BadRecord
 from tasks.failpoints import reached
 from tasks.feed import Feed
 from tasks.landing.store import Landing
-from tasks.ledger import batches, claims, deliveries, segments
+from tasks.ledger import batches, claims, deliveries, erased, segments
 from tasks.ledger.batches import Ended, Members, Slice
 from tasks.ledger.db import Connection
 from tasks.ledger.deliveries import Delivery
+from tasks.ledger.erased import ERASED, Suppressed
 from tasks.model import DELETED, DIRECTORY, Conversion, Entry, Finding, Frame, Position, record_id
-from tasks.pipeline import Pipeline
+from tasks.pipeline import Done, Pipeline
 from tasks.route.rules import Decision
 
 LOOK_AHEAD = 500
@@ -61,6 +62,23 @@ class Stager:
         self.feed = feed
         self.landing = landing
         self.pipeline = pipeline
+        self.suppressed = Suppressed()
+
+    def run(self, frame: Frame) -> Done:
+        """Return what became of a frame; one that speaks of an erased patient is dropped, whatever its route.
+
+        Who is erased is what the caller's transaction holds: `hold` is to be called in it first.
+        """
+        done = self.pipeline.run(frame)
+        if self.suppressed.until and self.suppressed.covers(
+            self.pipeline.said(frame) if done.failed else done.conversion
+        ):
+            return Done("route", Conversion(), Decision((), ERASED))
+        return done
+
+    def hold(self, writer: Connection) -> None:
+        """Let nobody be erased until the writer's transaction has ended, and know who is."""
+        self.suppressed = erased.hold(writer)
 
     def stage(
         self, reader: Connection, writer: Connection, token: int, limit: int, run_id: str | None = None
@@ -75,6 +93,7 @@ class Stager:
             return Staged(None, False)
         with writer.transaction():
             claims.check(writer, f"feed:{self.feed.name}", token)
+            self.hold(writer)
             batch_id = batches.open_batch(writer, self.feed, token, run_id, self.pipeline.version)
             members = Members()
             rows = 0
@@ -83,6 +102,7 @@ class Stager:
                     copy.write_row((batch_id, *row))
                     rows += 1
             batches.fix_members(writer, self.feed, batch_id, members, rows)
+            erased.withheld(writer, members.withheld)
             total: Counter[str] = Counter()
             for part in members.slices:
                 total.update(part.counts)
@@ -101,6 +121,7 @@ class Stager:
             return False
         with writer.transaction():
             claims.check(writer, f"feed:{self.feed.name}", token)
+            self.hold(writer)
             writer.execute("delete from staging.resource where batch_id = %s", (batch_id,))
             rows, failed = 0, Members()
             with writer.cursor().copy(STAGE) as copy:
@@ -120,7 +141,7 @@ class Stager:
                     break
                 record = record_id(delivery.id, frame.ordinal)
                 if record in going:
-                    done = self.pipeline.run(frame)
+                    done = self.run(frame)
                     if done.failed:
                         failed.quarantined.append((record, delivery.id, done.stage, done.conversion.findings))
                     else:
@@ -153,11 +174,22 @@ class Stager:
         """Yield the delivery's frames from its position on, each with what its listener found when it came."""
         here = delivery.position.offset
         noted = segments.findings(reader, delivery.id, here, delivery.size) if delivery.size is not None else []
-        for frame in self._frames(delivery):
+        for frame in self._around(reader, delivery):
             own = [code for start, code in noted if here <= start < frame.next.offset]
             here = frame.next.offset
             more = tuple(Finding(code, "MSH-10") for code in own)
             yield replace(frame, findings=(*frame.findings, *more)) if more else frame
+
+    def _around(self, reader: Connection, delivery: Delivery) -> Iterator[Frame]:
+        """The delivery's frames; where the bytes of an erased record were, one that says so in its place."""
+        for hole in erased.holes(reader, delivery.id, delivery.position.ordinal):
+            before = replace(delivery, size=hole.start)
+            # what stands before a hole is read as if the delivery ended there: only its own frames are taken
+            if hole.start > delivery.position.offset:
+                yield from takewhile(lambda frame: frame.ordinal < hole.ordinal, self._frames(before))  # noqa: B023
+            yield Frame(hole.ordinal, "record", b"", hole.next, findings=(Finding(ERASED, "record", "error"),))
+            delivery = replace(delivery, position=hole.next)
+        yield from self._frames(delivery)
 
     def _frames(self, delivery: Delivery) -> Iterator[Frame]:
         """The delivery's frames; where it cannot be read on, one frame that says so."""
@@ -194,7 +226,7 @@ class Stager:
     def _convert(
         self, members: Members, record: int, delivery: Delivery, frame: Frame
     ) -> tuple[Ended | None, Iterator[Row]]:
-        done = self.pipeline.run(frame)
+        done = self.run(frame)
         members.note(record, done.stage, done.conversion.findings)
         members.note_unmapped(record, done.conversion.unmapped)
         if done.failed:
@@ -202,6 +234,8 @@ class Stager:
             return "quarantined", iter(())
         if done.decision.dropped is not None:
             members.note(record, "route", [Finding("filtered", done.decision.dropped, "information")])
+            if done.decision.dropped == ERASED:
+                members.withheld.append(record)
             return "filtered", iter(())
         return None, staged_rows(record, delivery.landed_at, done.conversion, done.decision)
 

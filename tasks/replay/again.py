@@ -16,9 +16,10 @@ from typing import Any
 from tasks.errors import GateFailed
 from tasks.feed import Feed
 from tasks.gate.gate import decide
-from tasks.ledger import batches, claims
+from tasks.ledger import batches, claims, erased
 from tasks.ledger.batches import Members
 from tasks.ledger.db import Connection
+from tasks.ledger.erased import ERASED
 from tasks.ledger.moves import Move, move
 from tasks.pipeline import Done
 from tasks.process.stage import STAGE, Row, Stager, record_key, said_once, staged_rows
@@ -74,7 +75,7 @@ class Again:
             outcome.counts["skipped"] += len(set(records)) - len(mine) - outcome.counts["requeued"]
             told = _Told()
             for record, landed_at, frame in read_again(self.reader, self.stager, mine):
-                done = self.stager.pipeline.run(frame)
+                done = self.stager.run(frame)
                 key = record_key(self.feed.name, frame)
                 told.take(record, done, key)
                 if record in told.good:
@@ -94,7 +95,7 @@ class Again:
             outcome.counts["skipped"] += len(set(records)) - len(mine)
             told = _Told()
             for record, landed_at, frame in read_again(self.reader, self.stager, mine):
-                done = self.stager.pipeline.run(frame)
+                done = self.stager.run(frame)
                 told.take(record, done, None)
                 if record in told.good:
                     told.rows += staged_rows(record, landed_at, done.conversion, done.decision)
@@ -113,6 +114,7 @@ class Again:
         with self.writer.transaction(force_rollback=self.token is None):
             if self.token is not None:
                 claims.check(self.writer, f"feed:{self.feed.name}", self.token)
+            self.stager.hold(self.writer)
             yield
 
     def _open(self) -> int:
@@ -137,6 +139,7 @@ class Again:
         moves += [Move(record, "duplicate") for record in twice] + [Move(record, "filtered") for record in told.dropped]
         move(self.writer, moves)
         stopped.end(self.writer, [one.record for one in moves], "released", reason)
+        erased.withheld(self.writer, told.withheld)
         outcome.released += told.good
         if not told.good:
             batches.forget(self.writer, batch_id)
@@ -186,6 +189,7 @@ class _Told:
         self.own: dict[int, bytes] = {}
         self.still: dict[int, Done] = {}
         self.dropped: list[int] = []
+        self.withheld: list[int] = []
         self.members = Members()
 
     def take(self, record: int, done: Done, key: bytes | None) -> None:
@@ -194,6 +198,8 @@ class _Told:
             return
         if done.decision.dropped is not None:
             self.dropped.append(record)
+            if done.decision.dropped == ERASED:
+                self.withheld.append(record)
             return
         if key is not None:
             self.keys.setdefault(key, record)

@@ -21,6 +21,11 @@ def difference(before: Any, after: Any, path: str = "") -> Iterator[tuple[str, s
         yield path, "changed"
 
 
+def pattern(path: str) -> str:
+    """Return a path without the numbers of its list items."""
+    return "".join(part.partition("]")[2] if number else part for number, part in enumerate(path.split("[")))
+
+
 def _part(before: Any, after: Any, path: str) -> Iterator[tuple[str, str]]:
     if before is MISSING:
         yield path, "added"

@@ -11,7 +11,7 @@ from itertools import groupby
 from tasks.errors import Permanent
 from tasks.ledger.db import Connection
 from tasks.ledger.deliveries import Delivery, position
-from tasks.model import Frame, record_id, split_record_id
+from tasks.model import Frame, Position, record_id, split_record_id
 from tasks.process.stage import Stager
 
 STARTS = """
@@ -26,6 +26,17 @@ def read_again(reader: Connection, stager: Stager, records: Iterable[int]) -> It
 
     Raises `Permanent` where a delivery no longer holds a record that it held.
     """
+    for delivery, _, frame in _found(reader, stager, records):
+        yield record_id(delivery.id, frame.ordinal), delivery.landed_at, frame
+
+
+def places(reader: Connection, stager: Stager, records: Iterable[int]) -> Iterator[tuple[Position, Frame]]:
+    """Yield (the position at which a record begins, its frame) in the records' order; raises as `read_again` does."""
+    for _, before, frame in _found(reader, stager, records):
+        yield before, frame
+
+
+def _found(reader: Connection, stager: Stager, records: Iterable[int]) -> Iterator[tuple[Delivery, Position, Frame]]:
     for delivery_id, group in groupby(sorted(records), key=lambda record: split_record_id(record)[0]):
         rows = reader.execute(STARTS, (delivery_id,)).fetchall()
         starts = [Delivery(row[0], row[1], row[2], position(row[3]), row[4], row[5]) for row in rows]
@@ -36,14 +47,17 @@ def read_again(reader: Connection, stager: Stager, records: Iterable[int]) -> It
 
 def _from(
     reader: Connection, stager: Stager, starts: list[Delivery], wanted: deque[int]
-) -> Iterator[tuple[int, datetime, Frame]]:
+) -> Iterator[tuple[Delivery, Position, Frame]]:
     """Yield what is wanted from the nearest start on, until another start is nearer to the next."""
     delivery = _nearest(starts, wanted[0])
+    before = delivery.position
     for frame in stager.frames(reader, replace(delivery, growing=False)):
         if frame.ordinal == wanted[0]:
-            yield record_id(delivery.id, wanted.popleft()), delivery.landed_at, frame
+            wanted.popleft()
+            yield delivery, before, frame
             if not wanted or _nearest(starts, wanted[0]).position.ordinal > frame.ordinal + 1:
                 return
+        before = frame.next
     raise Permanent(
         f"delivery {delivery.id}: record {wanted[0]} is no longer in what was landed; nothing was changed, "
         f"see `sluice lineage {delivery.id}`"

@@ -66,3 +66,15 @@ def test_an_object_that_is_not_there_says_so_and_removing_it_is_no_error(bucket,
     landing.remove("no/such")
     with pytest.raises(Permanent, match="not in the bucket"):
         list(landing.read("no/such"))
+
+
+def test_a_rewrite_leaves_no_older_version_in_a_bucket_that_keeps_them(bucket, tmp_path):
+    client, name, objects = bucket
+    client.put_bucket_versioning(Bucket=name, VersioningConfiguration={"Status": "Enabled"})
+    landing = Landing(tmp_path, KEYS, objects)
+    kept = landing.write("a.feed", "1", [b"gone" + b"stays"])
+    neighbour = landing.write("a.feed", "2", [b"another"])
+    landing.rewrite(kept.object, [(0, 4)])
+    assert b"".join(landing.read(kept.object)) == bytes(4) + b"stays"
+    versions = client.list_object_versions(Bucket=name)["Versions"]
+    assert sorted(one["Key"] for one in versions) == sorted(f"land/ed/{one.object}" for one in (kept, neighbour))

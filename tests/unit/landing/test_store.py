@@ -308,3 +308,60 @@ def test_a_read_of_one_record_touches_its_chunks_alone(landing: Landing, offset:
     spoiled = [chunk if number in needed else bytes(len(chunk)) for number, chunk in enumerate(chunks)]
     path.write_bytes(header + b"".join(spoiled))
     assert read(landing, path.relative_to(landing.folder).as_posix(), offset, 20) == content(4 * CHUNK)[offset:][:20]
+
+
+def test_a_rewritten_object_is_blank_where_it_should_be_and_its_old_key_is_gone(landing: Landing) -> None:
+    size = 3 * CHUNK + 17
+    name, whole = kept(landing, size), content(size)
+    path = landing.folder / name
+    before = path.read_bytes()
+    with path.open("rb") as old:
+        said = landing.rewrite(name, [(10, 20), (CHUNK - 5, 2 * CHUNK + 5), (size - 1, 1 << 62)])
+        assert old.readline(4096).strip(b"\0") != before.partition(b"\n")[0], "the old header can be read by nobody"
+    expected = bytearray(whole)
+    for start, end in ((10, 20), (CHUNK - 5, 2 * CHUNK + 5), (size - 1, size)):
+        expected[start:end] = bytes(end - start)
+    assert read(landing, name) == bytes(expected)
+    assert said.size == size
+    assert not list(landing.folder.rglob("*.part"))
+
+
+def test_an_older_key_still_reads_and_a_rewrite_needs_it_no_more(landing: Landing) -> None:
+    name = kept(landing, 100)
+    rotated = Landing(landing.folder, {"new": OTHER_KEY, "now": KEY})
+    assert rotated.key_of(name) == "now"
+    assert read(rotated, name) == content(100)
+    rotated.rewrite(name)
+    alone = Landing(landing.folder, {"new": OTHER_KEY})
+    assert alone.key_of(name) == "new"
+    assert read(alone, name) == content(100)
+    with pytest.raises(ConfigError):
+        read(landing, name)
+
+
+def test_a_segment_is_rewritten_as_far_as_it_counts(landing: Landing) -> None:
+    name, writer = landing.segment("a.feed", "live")
+    writer.add(b"acknowledged")
+    size = writer.commit()
+    writer.add(b"never acknowledged")
+    writer.commit()
+    writer.close()
+    landing.rewrite(name, [(0, 2)], size)
+    assert read(landing, name) == b"\0\0knowledged"
+    assert read(landing, name, 4, 4) == b"owle"
+
+
+@pytest.mark.parametrize("broken", [OSError(errno.ENOSPC, "full")])
+def test_a_rewrite_that_breaks_off_leaves_the_object_as_it_was(
+    landing: Landing, monkeypatch: pytest.MonkeyPatch, broken: OSError
+) -> None:
+    name = kept(landing, 100)
+
+    def fail(_: int) -> None:
+        raise broken
+
+    with monkeypatch.context() as disk:
+        disk.setattr(os, "fsync", fail)
+        with pytest.raises(Transient):
+            landing.rewrite(name, [(0, 50)])
+    assert read(landing, name) == content(100)
