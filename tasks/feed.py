@@ -266,6 +266,8 @@ def _problems(file: YamlFile) -> Iterator[str]:
             wrong := _no_place(block["kind"], options, file.data["receipt"])
         ):
             yield file.mistake(["receipt"], wrong)
+        for place, wrong in options.mistakes(file.data):
+            yield file.mistake(place, wrong)
     except ConfigError as error:
         yield file.mistake(["source", "kind"], str(error))
     except ValidationError as error:

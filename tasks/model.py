@@ -16,6 +16,7 @@ __all__ = [
     "Entry",
     "Finding",
     "Frame",
+    "Notice",
     "Offer",
     "Parsed",
     "Position",
@@ -96,6 +97,15 @@ class Offer:
     version: str
     size: int | None = None
     meta: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """A server said that a resource has changed; type and id are empty where it did not say which."""
+
+    number: int
+    type: str = ""
+    id: str = ""
 
 
 def record_id(delivery_id: int, ordinal: int) -> int:

@@ -6,18 +6,21 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mappings.engine.json import digest
+from mappings.engine.json import digest, loads
 from mappings.engine.model import Profile
 from tasks import registry
 from tasks.convert.port import Converter
 from tasks.errors import BadRecord
 from tasks.failpoints import reached
 from tasks.feed import Rule
-from tasks.model import DIRECTORY, Conversion, Entry, Finding, Frame
+from tasks.model import DIRECTORY, Conversion, Entry, Finding, Frame, Resource
 from tasks.parse.port import Format
 from tasks.route.rules import Decision, compile_rules
 from tasks.validate import validator
 
+ECHO = "echo"
+"""The reason with which a record is dropped that Sluice itself wrote at its source."""
+SERVER_META = frozenset({"versionId", "lastUpdated", "source"})
 REMEMBERED = 100_000
 """Directory entries whose validity is remembered: 16 bytes each."""
 
@@ -61,6 +64,8 @@ class Pipeline:
 
     def run(self, frame: Frame) -> Done:
         """Return what became of a frame; never raises for bad content."""
+        if "echo" in frame.context:
+            return Done("parse", Conversion(), Decision((), frame.context["echo"]))
         if any(finding.severity == "error" for finding in frame.findings):
             return Done("parse", Conversion(findings=list(frame.findings)))
         try:
@@ -78,7 +83,8 @@ class Pipeline:
         if invalid:
             stage = "validate"
             conversion.findings += invalid
-        done = Done(stage, conversion, self.decide(parsed.content))
+        echo = _echo(frame, conversion)
+        done = Done(stage, conversion, Decision((), echo) if echo else self.decide(parsed.content))
         if done.failed or not conversion.entries:
             conversion.entries = []
             if not done.failed:
@@ -103,6 +109,24 @@ class Pipeline:
         if not found and len(self._known) < REMEMBERED:
             self._known.add(key)
         return found
+
+
+def _echo(frame: Frame, conversion: Conversion) -> str | None:
+    """Return why a record about a copy that Sluice wrote is left where it is; None where it is taken.
+
+    `stands` is what the store says of the thing: what says the same is an echo; `otherwise` is the feed's policy.
+    """
+    context = frame.context
+    if "stands" not in context or not conversion.entries or conversion.entries[0].deleted:
+        return context.get("otherwise")
+    same = _said(conversion.entries[0].resource) == _said(loads(context["stands"]))
+    return ECHO if same else context.get("otherwise")
+
+
+def _said(resource: Resource) -> Resource:
+    """Return a resource without what every server that it passes sets anew."""
+    meta = {name: value for name, value in resource.get("meta", {}).items() if name not in SERVER_META}
+    return {name: value for name, value in resource.items() if name != "meta"} | ({"meta": meta} if meta else {})
 
 
 def _whole(conversion: Conversion) -> None:

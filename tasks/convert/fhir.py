@@ -82,15 +82,18 @@ class FhirConverter:
         if ident is None:
             result.findings.append(Finding("id-from-content", f"{kind}.id"))
             ident = "content:" + hashlib.sha256(_sorted.encode(resource)).hexdigest()
-        target = resource_id(self._profile.partner, kind, ident)
+        # what Sluice itself wrote at the source keeps the store's id, and what stands there beside it refers to that
+        ours: Mapping[str, str] = context.get("ours", {})
+        own = ours.get(f"{kind}/{ident}")
+        target = own or resource_id(self._profile.partner, kind, ident)
         if "deletes" in context:
             result.entries.append(Entry({"resourceType": kind, "id": target}, deleted=True))
             return
-        references = References(self._profile.partner, _base(context), context.get("links", {}))
+        references = References(self._profile.partner, _base(context), context.get("links", {}), ours)
         # A Bundle that stays one (a document) refers to its own entries, so nothing inside it is renamed.
         copy = dict(resource) if kind == "Bundle" else references.rewrite(resource)
         result.findings.extend(references.findings)
-        result.entries.append(Entry(self._named(copy, kind, target, resource.get("id"))))
+        result.entries.append(Entry(self._named(copy, kind, target, None if own else resource.get("id"))))
 
     def _named(self, resource: Resource, kind: str, target: str, source_id: Any) -> Resource:
         """Return the resource under its new id, the source's own kept as an identifier and as `meta.source`."""

@@ -31,12 +31,16 @@ class References:
 
     - `base` is the source server's, with its last slash; a URL that begins otherwise is somebody else's.
     - `links` are what URNs (and other full URLs) of the same bundle stand for, as `Type/id`.
+    - `ours` are the store's ids of what Sluice wrote at the source, by what the source calls it (`Type/id`).
     """
 
-    def __init__(self, partner: str, base: str | None, links: Mapping[str, str]) -> None:
+    def __init__(
+        self, partner: str, base: str | None, links: Mapping[str, str], ours: Mapping[str, str] | None = None
+    ) -> None:
         self._partner = partner
         self._base = base
         self._links = links
+        self._ours = ours or {}
         self.findings: list[Finding] = []
 
     def rewrite(self, resource: dict[str, Any]) -> dict[str, Any]:
@@ -76,7 +80,7 @@ class References:
             return self._kept(text, path)
         if found["version"]:
             self._note("reference-version-dropped", path, "information")
-        ident = _target(self._partner, found["type"], found["id"])
+        ident = self._ours.get(f"{found['type']}/{found['id']}") or _target(self._partner, found["type"], found["id"])
         return f"{found['type']}/{ident}{found['fragment'] or ''}"
 
     def _url(self, text: str, node: Mapping[str, Any], path: Path) -> str:
@@ -84,7 +88,7 @@ class References:
         del node, path
         if not _BINARY.fullmatch(text):
             return text
-        return f"Binary/{_target(self._partner, 'Binary', text.partition('/')[2])}"
+        return f"Binary/{self._ours.get(text) or _target(self._partner, 'Binary', text.partition('/')[2])}"
 
     def _kept(self, text: str, path: Path) -> str:
         if text.startswith("urn:"):

@@ -17,7 +17,7 @@ from typing import ClassVar, Literal
 from pydantic import Field
 
 from mappings.engine import json
-from tasks.deliver.fhir_ids import ClientIds, ServerIds
+from tasks.deliver.fhir_ids import ClientIds, ServerIds, rewritten
 from tasks.deliver.fhir_limits import Breaker, BundleSize
 from tasks.deliver.fhir_order import Entry, lane, lanes, local, references, waves
 from tasks.deliver.fhir_wire import Wire
@@ -116,7 +116,7 @@ class FhirDestination:
 
     def _remember(self, outcome: Outcome, later: dict[str, Outcome]) -> None:
         """Keep what did not get in, because what refers to it may come with a later call."""
-        key = f"{outcome.item.resource_type}/{outcome.item.id}"
+        key = outcome.item.key
         if outcome.status == "retry":
             later[key] = outcome
         elif outcome.status == "refused" and outcome.item.resource is not None:
@@ -141,14 +141,18 @@ class FhirDestination:
             yield from future.result()
 
     def _entry(self, item: Item) -> Entry | Outcome:
-        key = f"{item.resource_type}/{item.id}"
+        key = item.key
         if not _TYPE.fullmatch(item.resource_type) or not _ID.fullmatch(item.id):
             return Outcome(item, "refused", "not-sent", Finding("invalid-id", "Resource.id", "error"))
+        if item.names:
+            self._wire.ids.at_home(item.names.values())
         if item.resource is None:
             return Entry(item, key, b"", (), key)
         if item.resource.get("resourceType") != item.resource_type or item.resource.get("id") != item.id:
             return Outcome(item, "refused", "not-sent", Finding("invalid-id", f"{item.resource_type}.id", "error"))
         resource = without_marks(item.resource)
+        if item.names:
+            resource = {**rewritten(resource, item.names, self._base), "id": key.partition("/")[2]}
         body = json.dumps(resource)
         return Entry(item, key, body, references(body, self._base), lane(resource, key, self._base))
 

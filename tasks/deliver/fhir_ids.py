@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import uuid
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any, Protocol
 from urllib.parse import quote
 
@@ -33,6 +33,9 @@ class Ids(Protocol):
     def learn(self, entry: Entry, remote_id: str | None) -> None:
         """Take note of the id that the server uses."""
 
+    def at_home(self, keys: Iterable[str]) -> None:
+        """Take note of things that come from the server: these keys are its own."""
+
 
 class ClientIds:
     """The server keeps things under our ids."""
@@ -56,6 +59,9 @@ class ClientIds:
     def learn(self, entry: Entry, remote_id: str | None) -> None:
         """Nothing to learn."""
 
+    def at_home(self, keys: Iterable[str]) -> None:
+        """Nothing to learn: every thing is addressed by its key."""
+
 
 class ServerIds:
     """The server assigns ids: things are found by an identifier (or a tag) that holds ours.
@@ -69,15 +75,16 @@ class ServerIds:
         self._base = base
         self._search = search
         self._known: dict[str, str] = {}
+        self._home: set[str] = set()
         self._lock = threading.Lock()
 
     def url(self, entry: Entry) -> str:
         """A conditional update or delete."""
-        return self._condition(entry.key)
+        return entry.key if entry.key in self._home else self._condition(entry.key)
 
     def read_url(self, entry: Entry) -> str:
         """The same condition, searched."""
-        return self._condition(entry.key)
+        return self.url(entry)
 
     def full_url(self, entry: Entry, base: str) -> str:
         """A URN that other entries of the bundle refer to."""
@@ -86,15 +93,20 @@ class ServerIds:
     def body(self, entry: Entry, together: Collection[str]) -> bytes:
         """The resource without an id, with ours as an identifier, references to where the server keeps things."""
         resource: dict[str, Any] = json.loads(entry.body)
-        resource.pop("id", None)
         ours = entry.item.id
-        if entry.item.resource_type in _WITHOUT_IDENTIFIER:
+        if entry.key not in self._home:
+            resource.pop("id", None)
+            self._mark(resource, ours)
+        targets = {key: self._target(key, together) for key in entry.references}
+        return json.dumps(rewritten(resource, {key: to for key, to in targets.items() if to}, self._base))
+
+    def _mark(self, resource: dict[str, Any], ours: str) -> None:
+        """Add our id where the server finds it."""
+        if resource["resourceType"] in _WITHOUT_IDENTIFIER:
             meta = resource.setdefault("meta", {})
             meta["tag"] = [*meta.get("tag", []), {"system": self._system, "code": ours}]
         else:
             resource["identifier"] = [*resource.get("identifier", []), {"system": self._system, "value": ours}]
-        targets = {key: self._target(key, together) for key in entry.references}
-        return json.dumps(_rewritten(resource, {key: to for key, to in targets.items() if to}, self._base))
 
     def learn(self, entry: Entry, remote_id: str | None) -> None:
         """Keep the server's id for what refers to this."""
@@ -102,7 +114,13 @@ class ServerIds:
             with self._lock:
                 self._known[entry.key] = remote_id
 
+    def at_home(self, keys: Iterable[str]) -> None:
+        """Address these by the server's own ids, which their keys hold."""
+        self._home.update(keys)
+
     def _target(self, key: str, together: Collection[str]) -> str | None:
+        if key in self._home:
+            return key
         if key in together:
             return self._urn(key)
         known = self._known.get(key) or self._search(self._condition(key))
@@ -121,14 +139,15 @@ class ServerIds:
         return f"urn:uuid:{uuid.uuid5(NAMESPACE, key)}"
 
 
-def _rewritten(value: Any, targets: dict[str, str], base: str) -> Any:
+def rewritten(value: Any, targets: Mapping[str, str], base: str) -> Any:
+    """Return a JSON value whose references to the keys of `targets` lead to where those say."""
     if isinstance(value, list):
-        return [_rewritten(item, targets, base) for item in value]
+        return [rewritten(item, targets, base) for item in value]
     if not isinstance(value, dict):
         return value
-    out = {name: _rewritten(item, targets, base) for name, item in value.items()}
+    out = {name: rewritten(item, targets, base) for name, item in value.items()}
     reference = out.get("reference")
     key = local(reference, base) if isinstance(reference, str) else None
-    if key in targets:
+    if key is not None and key in targets:
         out["reference"] = targets[key]
     return out

@@ -7,7 +7,7 @@ A destination is one module with a class of two methods, registered under the en
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, Protocol
 
 from pydantic import BaseModel, ConfigDict
@@ -26,12 +26,23 @@ class DestinationOptions(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One version to be delivered; `resource` is None where the thing is deleted."""
+    """One version to be delivered; `resource` is None where the thing is deleted.
+
+    - `names`: of this thing and of what it refers to those that come from the destination itself, by our `Type/id` the
+      `Type/id` there; under that it is written and referred to.
+    """
 
     resource_type: str
     id: str
     version: int
     resource: Resource | None
+    names: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def key(self) -> str:
+        """`Type/id` as the destination calls it."""
+        ours = f"{self.resource_type}/{self.id}"
+        return self.names.get(ours, ours)
 
 
 @dataclass(frozen=True, slots=True)

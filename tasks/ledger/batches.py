@@ -11,6 +11,7 @@ from typing import Any, Literal
 from tasks.feed import Feed
 from tasks.ledger.db import Connection
 from tasks.ledger.deliveries import Delivery, position, position_json
+from tasks.ledger.peers import Heard
 from tasks.model import Finding, Position, UnmappedCode
 
 Ended = Literal["quarantined", "duplicate", "filtered"]
@@ -40,6 +41,7 @@ class Members:
     - `quarantined` are (record id, delivery id, stage, findings).
     - `findings` count (stage, code, location, severity) with the first record that had it.
     - `withheld` are records of erased patients.
+    - `heard` is how a peer speaks of what they say.
     """
 
     slices: list[Slice] = field(default_factory=list)
@@ -48,6 +50,7 @@ class Members:
     findings: dict[tuple[str, str, str, str], list[int]] = field(default_factory=dict)
     unmapped: dict[UnmappedCode, list[int]] = field(default_factory=dict)
     withheld: list[int] = field(default_factory=list)
+    heard: list[Heard] = field(default_factory=list)
 
     def note(self, record: int, stage: str, findings: Iterable[Finding]) -> None:
         """Count a record's findings."""

@@ -12,12 +12,16 @@ from tasks.model import Resource
 
 @dataclass(frozen=True, slots=True)
 class Pending:
-    """A version that a destination does not have yet; `resource` is None where it is deleted."""
+    """A version that a destination does not have yet; `resource` is None where it is deleted.
+
+    - `said`: the version is the destination's own word, read from there.
+    """
 
     resource_type: str
     id: str
     version: int
     resource: Resource | None
+    said: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,13 +48,16 @@ def pending(connection: Connection, destination: str, limit: int) -> list[Pendin
             where destination = %s and state = 'pending' and next_at <= now()
             order by batches[1], resource_type, id limit %s
         )
-        select t.resource_type, t.id, r.version_id, case when r.deleted then null else r.resource::text end
+        select t.resource_type, t.id, r.version_id, case when r.deleted then null else r.resource::text end,
+               m.record_id is not null
         from turn t join fhir.resource r on r.resource_type = t.resource_type and r.id = t.id
+        left join ledger.remote m
+            on m.destination = %s and m.resource_type = r.resource_type and m.id = r.id and m.record_id = r.record_id
         order by t.batch, t.resource_type, t.id
         """,
-        (destination, limit),
+        (destination, limit, destination),
     ).fetchall()
-    return [Pending(kind, key, version, text and loads(text)) for kind, key, version, text in rows]
+    return [Pending(kind, key, version, text and loads(text), said) for kind, key, version, text, said in rows]
 
 
 def backlog(connection: Connection, destination: str) -> int:
@@ -88,8 +95,9 @@ def settle(connection: Connection, destination: str, answers: Iterable[Answer]) 
 
 SETTLE = (
     """
-    insert into ledger.load_receipt (destination, resource_type, resource_id, version_id, status, code, finding)
-    select %(destination)s, resource_type, id, version, status, code, finding from answer
+    insert into ledger.load_receipt
+        (destination, resource_type, resource_id, version_id, status, code, finding, remote_version)
+    select %(destination)s, resource_type, id, version, status, code, finding, remote_version from answer
     """,
     """
     update ledger.outbox o set

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from tasks.ledger import notices
 from tasks.ledger.db import Connection
+from tasks.model import Notice
 
 
 class LedgerState:
@@ -53,3 +55,11 @@ class LedgerState:
             """,
             (self.feed, json.dumps(dict(cursor))),
         )
+
+    def notices(self) -> Sequence[Notice]:
+        """Return what a listener was told has changed at the source, the oldest first."""
+        return [Notice(*row) for row in notices.waiting(self.connection, self.feed)]
+
+    def noticed(self, numbers: Sequence[int]) -> None:
+        """Forget notices: what they tell of was landed."""
+        notices.forget(self.connection, self.feed, numbers)

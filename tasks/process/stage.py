@@ -19,13 +19,14 @@ from tasks.errors import BadRecord
 from tasks.failpoints import reached
 from tasks.feed import Feed
 from tasks.landing.store import Landing
-from tasks.ledger import batches, claims, deliveries, erased, segments
+from tasks.ledger import batches, claims, deliveries, erased, peers, segments
 from tasks.ledger.batches import Ended, Members, Slice
 from tasks.ledger.db import Connection
 from tasks.ledger.deliveries import Delivery
 from tasks.ledger.erased import ERASED, Suppressed
 from tasks.model import DELETED, DIRECTORY, Conversion, Entry, Finding, Frame, Position, record_id
 from tasks.pipeline import Done, Pipeline
+from tasks.process.peer import Peer
 from tasks.route.rules import Decision
 
 LOOK_AHEAD = 500
@@ -63,6 +64,8 @@ class Stager:
         self.landing = landing
         self.pipeline = pipeline
         self.suppressed = Suppressed()
+        name = getattr(feed.source, "peer", None)
+        self.peer = Peer(name, take=feed.source.copies == "take") if name else None
 
     def run(self, frame: Frame) -> Done:
         """Return what became of a frame; one that speaks of an erased patient is dropped, whatever its route.
@@ -103,6 +106,8 @@ class Stager:
                     rows += 1
             batches.fix_members(writer, self.feed, batch_id, members, rows)
             erased.withheld(writer, members.withheld)
+            if self.peer:
+                peers.note(writer, self.peer.name, members.heard)
             total: Counter[str] = Counter()
             for part in members.slices:
                 total.update(part.counts)
@@ -171,7 +176,12 @@ class Stager:
                 part.stop = None
 
     def frames(self, reader: Connection, delivery: Delivery) -> Iterator[Frame]:
-        """Yield the delivery's frames from its position on, each with what its listener found when it came."""
+        """Yield the delivery's frames from its position on, each with what the ledger knows of it."""
+        frames = self._noted(reader, delivery)
+        return self.peer.marked(reader, frames) if self.peer else frames
+
+    def _noted(self, reader: Connection, delivery: Delivery) -> Iterator[Frame]:
+        """Yield the frames, each with what its listener found when it came."""
         here = delivery.position.offset
         noted = segments.findings(reader, delivery.id, here, delivery.size) if delivery.size is not None else []
         for frame in self._around(reader, delivery):
@@ -237,6 +247,8 @@ class Stager:
             if done.decision.dropped == ERASED:
                 members.withheld.append(record)
             return "filtered", iter(())
+        if self.peer:
+            members.heard += self.peer.heard(record, frame, done.conversion)
         return None, staged_rows(record, delivery.landed_at, done.conversion, done.decision)
 
 

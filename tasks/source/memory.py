@@ -6,10 +6,10 @@ It keeps every promise of the file sources; `source.path` names a `Folder` of th
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from tasks.model import Offer
+from tasks.model import Notice, Offer
 from tasks.source.files import FileSource, changed
 from tasks.source.files_ready import Entry
 
@@ -104,6 +104,7 @@ class MemoryState:
         self._sightings: dict[str, tuple[str, int]] = {}
         self._landed: set[tuple[str, str]] = set()
         self._cursor: dict[str, Any] = {}
+        self._notices: list[Notice] = []
 
     def sighted(self, name: str, version: str) -> int:
         with self._lock:
@@ -127,3 +128,16 @@ class MemoryState:
     def save(self, cursor: Mapping[str, Any]) -> None:
         with self._lock:
             self._cursor = dict(cursor)
+
+    def notice(self, kind: str = "", ident: str = "") -> None:
+        """Note what a listener was told."""
+        with self._lock:
+            self._notices.append(Notice(len(self._notices) + 1, kind, ident))
+
+    def notices(self) -> Sequence[Notice]:
+        with self._lock:
+            return list(self._notices)
+
+    def noticed(self, numbers: Sequence[int]) -> None:
+        with self._lock:
+            self._notices = [one for one in self._notices if one.number not in numbers]

@@ -6,12 +6,12 @@ by the word that a feed file writes as `source.kind`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Literal, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from tasks.model import Offer
+from tasks.model import Notice, Offer
 
 
 class SourceOptions(BaseModel):
@@ -21,6 +21,10 @@ class SourceOptions(BaseModel):
 
     kind: str
     connection: str | None = None
+
+    def mistakes(self, feed: Mapping[str, Any]) -> Iterator[tuple[tuple[str, ...], str]]:
+        """Yield what of the feed's file, which is well formed, does not go with this source: where, and what."""
+        yield from ()
 
 
 class Ready(BaseModel):
@@ -64,6 +68,12 @@ class SourceState(Protocol):
 
     def save(self, cursor: Mapping[str, Any]) -> None:
         """Keep `cursor` durably."""
+
+    def notices(self) -> Sequence[Notice]:
+        """Return what a listener was told has changed at the source, the oldest first."""
+
+    def noticed(self, numbers: Sequence[int]) -> None:
+        """Forget notices: what they tell of was landed."""
 
 
 class Source(Protocol):

@@ -55,6 +55,8 @@ class Criteria:
     summary_only: bool = False
     total: bool = True
     page: Page | None = None
+    include: list[str] = field(default_factory=list)
+    revinclude: list[str] = field(default_factory=list)
 
 
 def criteria(kind: str, pairs: Pairs, ask: Asking) -> Criteria:
@@ -186,6 +188,16 @@ def _set_total(found: Criteria, value: str) -> bool:
     return value in ("none", "estimate", "accurate")
 
 
+def _set_include(found: Criteria, value: str) -> bool:
+    found.include.append(value)
+    return value.count(":") in (1, 2)
+
+
+def _set_revinclude(found: Criteria, value: str) -> bool:
+    found.revinclude.append(value)
+    return value.count(":") in (1, 2)
+
+
 def _set_page(found: Criteria, value: str) -> bool:
     found.page = Page.of(value)
     return True
@@ -197,6 +209,8 @@ _CONTROL = {
     "_summary": _set_summary,
     "_total": _set_total,
     "_page": _set_page,
+    "_include": _set_include,
+    "_revinclude": _set_revinclude,
 }
 _FILTERS = {
     "_id": _by_id,

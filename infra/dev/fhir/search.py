@@ -13,9 +13,12 @@ from urllib.parse import urlencode
 
 import msgspec
 
-from infra.dev.fhir.criteria import Criteria, Page, Pairs, criteria
+from infra.dev.fhir.criteria import MOST, Criteria, Page, Pairs, criteria
+from infra.dev.fhir.definitions import PATIENT_ELEMENTS, RESOURCE_TYPES, parameters_of
 from infra.dev.fhir.protocol import Asking
-from infra.dev.fhir.store import COLUMNS, Db, Version, now
+from infra.dev.fhir.store import COLUMNS, Db, Version, current, now
+from infra.dev.fhir.terms import references
+from mappings.engine.json import loads
 
 
 def find(db: Db, wanted: Criteria, limit: int) -> list[Version]:
@@ -41,15 +44,42 @@ def search(db: Db, kind: str, pairs: Pairs, ask: Asking) -> dict[str, Any]:
         url = _url(ask, kind, [*wanted.used, ("_page", following.token())])
         bundle["link"].append({"relation": "next", "url": url})
     if rows:
-        bundle["entry"] = [_entry(version, ask) for version in rows[: wanted.count]]
+        matches = rows[: wanted.count]
+        bundle["entry"] = [_entry(version, ask) for version in matches]
+        bundle["entry"] += [_entry(one, ask, "include") for one in _along(db, wanted, matches, ask)]
     return bundle
 
 
-def _entry(version: Version, ask: Asking) -> dict[str, Any]:
+def _along(db: Db, wanted: Criteria, matches: list[Version], ask: Asking) -> list[Version]:
+    """Return what comes along with the matches (R4 Search 3.1.1.5.4), each once and no match again.
+
+    A parameter is taken for the element of its name, `patient` for what is searched by that name.
+    """
+    found: dict[tuple[str, str], Version] = {}
+    for include in wanted.include:
+        _, name, kind = [*include.split(":"), ""][:3]
+        keys = {key for version in matches for key in _links(version, name, ask) if kind in ("", key[0])}
+        found |= {key: one for key, one in current(db, sorted(keys)).items() if not one.deleted}
+    for include in wanted.revinclude:
+        kind, name, _ = [*include.split(":"), ""][:3]
+        pairs = [(name, ",".join(f"{version.type}/{version.id}" for version in matches))]
+        if name in parameters_of(kind):
+            found |= {one.key: one for one in find(db, criteria(kind, pairs, ask), MOST)}
+    own = {version.key for version in matches}
+    return [version for key, version in sorted(found.items()) if key not in own]
+
+
+def _links(version: Version, name: str, ask: Asking) -> list[tuple[str, str]]:
+    paths = PATIENT_ELEMENTS.get(version.type, ()) if name == "patient" else (name,)
+    links = references(loads(version.content or "{}"), paths, ask.base)
+    return [(kind, ident) for kind, _, ident in (link.partition("/") for link in links) if kind in RESOURCE_TYPES]
+
+
+def _entry(version: Version, ask: Asking, mode: str = "match") -> dict[str, Any]:
     return {
         "fullUrl": f"{ask.base}/{version.type}/{version.id}",
         "resource": msgspec.Raw((version.content or "").encode()),
-        "search": {"mode": "match"},
+        "search": {"mode": mode},
     }
 
 
