@@ -38,6 +38,8 @@ select feed from ledger.batch where state = 'staged' and feed = any(%(feeds)s)
 union
 select d.feed from ledger.delivery d left join ledger.segment s on s.delivery_id = d.id
 where d.state = 'landed' and d.feed = any(%(feeds)s) and s.delivery_id is null
+union
+select feed from ledger.notice where feed = any(%(feeds)s)
 """
 CLAIMS = "select substr(name, 6), token, lease_until > now() from ledger.claim where name like 'feed:%'"
 
@@ -76,6 +78,8 @@ class Watched:
 
     def poll(self, connection: Connection) -> bool:
         """Say whether the source offers anything; raises `SluiceError`."""
+        if not is_polled(self.feed):
+            return False
         if self.source is None:
             self.source = work.source(self.feed)
         offers = self.source.poll(KnownState(connection, self.feed.name, self.known))
@@ -90,6 +94,11 @@ class Watched:
 
 
 def is_watched(feed: Feed) -> bool:
+    """Say whether the watcher looks after the feed: a look is cheap, or a listener is told of what there is."""
+    return is_polled(feed) or getattr(feed.source, "subscribe", None) is not None
+
+
+def is_polled(feed: Feed) -> bool:
     """Say whether a look at the feed's source is cheap: files are listed, whereas an export would have to be begun."""
     from tasks import registry
 

@@ -46,7 +46,7 @@ def http(
     from tasks.listen.run import http as run
 
     log.configure()
-    asyncio.run(run(chosen(feeds, "http"), host, port, _tell))
+    asyncio.run(run(chosen(feeds, "http", "fhir-rest"), host, port, _tell))
 
 
 def chosen(names: Sequence[str] | None, *kinds: str) -> list[Feed]:
@@ -54,13 +54,18 @@ def chosen(names: Sequence[str] | None, *kinds: str) -> list[Feed]:
     from tasks.feed import feed_files, load
 
     named = [load(name) for name in names or feed_files()]
-    found = [feed for feed in named if feed.source.kind in kinds]
+    found = [feed for feed in named if feed.source.kind in kinds and _listens(feed)]
     if (names and len(found) < len(named)) or not found:
         kind = " or ".join(kinds)
         raise ConfigError(
             f"{'not every' if found else 'no'} feed {'named ' if names else ''}has `source: kind: {kind}`"
         )
     return found
+
+
+def _listens(feed: Feed) -> bool:
+    """Say whether anything comes by itself: a server that is polled may be asked to tell of changes."""
+    return feed.source.kind != "fhir-rest" or feed.source.subscribe is not None
 
 
 def _tell(line: str) -> None:

@@ -16,10 +16,11 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from tasks.errors import SluiceError
-from tasks.listen import fhir_body, metrics, upload
+from tasks.listen import fhir_body, metrics, notify, upload
 from tasks.listen.fhir_body import Bad, Posted
 from tasks.listen.health import page
 from tasks.listen.intake import FHIR_FORMATS, Intake, failure
+from tasks.listen.notify import Notified
 from tasks.listen.scopes import FILES
 from tasks.log import get_logger
 from tasks.validate.structure import structure
@@ -70,8 +71,11 @@ Key = Annotated[
 ]
 
 
-def build(intakes: Sequence[Intake], ready: Callable[[], bool]) -> FastAPI:
-    """Return the application for feeds; `ready` says whether it can take anything now."""
+def build(intakes: Sequence[Intake], ready: Callable[[], bool], notified: Sequence[Notified] = ()) -> FastAPI:
+    """Return the application for feeds; `ready` says whether it can take anything now.
+
+    `notified` are feeds that are polled, whose servers tell of changes.
+    """
     feeds = {intake.feed.name: intake for intake in intakes}
     app = FastAPI(
         title="Sluice intake",
@@ -84,9 +88,11 @@ def build(intakes: Sequence[Intake], ready: Callable[[], bool]) -> FastAPI:
     app.add_exception_handler(SluiceError, _on_failure)
     app.add_exception_handler(Exception, _on_unexpected)
     app.add_exception_handler(ClientDisconnect, _on_gone)
-    app.state.feeds = frozenset(feeds)
+    told = {one.feed.name: one for one in notified}
+    app.state.feeds = frozenset((*feeds, *told))
     _fhir(app, feeds)
     _files(app, feeds)
+    _notices(app, told)
     for path in ("/healthz", "/readyz", "/metrics"):
         app.add_api_route(path, _page(path, ready), methods=["GET"], include_in_schema=False)
     return app
@@ -175,6 +181,47 @@ def _files(app: FastAPI, feeds: Mapping[str, Intake]) -> None:
             ],
             202,
         )
+
+
+def _notices(app: FastAPI, feeds: Mapping[str, Notified]) -> None:
+    """Where servers tell of changes: `/<feed>/notify`, with the type and id behind it where they say so there."""
+
+    async def take(request: Request, feed: FeedName, kind: Type | None = None, ident: Id | None = None) -> Response:
+        one = feeds.get(feed)
+        if one is None:
+            raise Bad(404, "not-found", "no feed here is told of changes under this name")
+        one.require_known(request)
+        metrics.RECEIVED.labels(feed, "notify").inc()
+        body = await one.body(request)
+        await one.keep(notify.told(b"" if request.method == "DELETE" else body, kind, ident))
+        return _outcome(feed, 200, "informational", "it is read again", severity="information")
+
+    async def something(request: Request, feed: FeedName) -> Response:
+        return await take(request, feed)
+
+    async def of_type(request: Request, feed: FeedName, kind: Type) -> Response:
+        return await take(request, feed, kind)
+
+    async def of_id(request: Request, feed: FeedName, kind: Type, ident: Id) -> Response:
+        return await take(request, feed, kind, ident)
+
+    said = {code: answer for code, answer in _responses().items() if code != 202}
+    said[200] = {"description": "Noted; it is read again", "content": {FHIR_JSON: {"schema": OUTCOME}}}
+    for path, endpoint, methods in (
+        ("/{feed}/notify", something, ("POST", "PUT")),
+        ("/{feed}/notify/{kind}", of_type, ("POST", "PUT")),
+        ("/{feed}/notify/{kind}/{ident}", of_id, ("POST", "PUT", "DELETE")),
+    ):
+        for method in methods:
+            app.add_api_route(
+                path,
+                endpoint,
+                methods=[method],
+                responses=said,
+                tags=["notify"],
+                summary="Tell of a change",
+                operation_id=f"{endpoint.__name__}-{method.lower()}",
+            )
 
 
 def _feed(feeds: Mapping[str, Intake], name: str, *, fhir: bool, kind: str | None = None) -> Intake:

@@ -59,12 +59,16 @@ async def http(
 
     from tasks.listen.http import build
     from tasks.listen.intake import Intake
+    from tasks.listen.notify import Notified
 
-    commit = committer(feeds)
+    url = settings().warehouse_url
+    notified = [Notified(feed, url) for feed in feeds if feed.source.kind == "fhir-rest"]
+    posted = [feed for feed in feeds if feed.source.kind != "fhir-rest"]
+    commit = committer(posted)
     try:
-        intakes = [Intake(feed, commit, work.landing(), settings().warehouse_url) for feed in feeds]
+        intakes = [Intake(feed, commit, work.landing(), url) for feed in posted]
         listening = _socket(host, port)
-        app = build(intakes, lambda: commit.ready and not server.should_exit)
+        app = build(intakes, lambda: commit.ready and not server.should_exit, notified)
         config = uvicorn.Config(
             app,
             log_config=None,

@@ -81,6 +81,7 @@ def create_app(
         await run_in_threadpool(exporter.resume)
         yield
         await run_in_threadpool(exporter.close)
+        await run_in_threadpool(server.notifier.close)
         await run_in_threadpool(server.pool.close)
 
     app = FhirServer(title=DEVELOPMENT_ONLY, lifespan=lifespan, redirect_slashes=False, **_NO_PAGES)

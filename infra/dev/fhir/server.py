@@ -13,6 +13,7 @@ from infra.dev.fhir.auth import EVERYTHING, Keeper, Rights
 from infra.dev.fhir.outcome import Refusal
 from infra.dev.fhir.protocol import Answer, Asking, asking
 from infra.dev.fhir.store import Db
+from infra.dev.fhir.subscriptions import Notifier
 from infra.dev.fhir.writing import WRITING, Entry, perform
 
 T = TypeVar("T")
@@ -25,6 +26,7 @@ class Server:
         self.pool, self.base_url, self.largest, self.keeper = pool, base_url, largest, keeper
         # Writers come one after another in Postgres; waiting here does not hold a connection that a reader could use.
         self._turn = threading.Lock()
+        self.notifier = Notifier(self.writing, self.reading)
 
     def base(self, request: Request) -> str:
         """Return the server's own URL without a last slash."""
@@ -53,7 +55,9 @@ class Server:
         if not any(entry.method in WRITING for entry in entries):
             return self.reading(lambda db: perform(db, entries, ask))
         with self._turn, self.pool.connection() as db, db.transaction():
-            return perform(db, entries, ask)
+            answers = perform(db, entries, ask)
+        self.notifier.wrote(answers, ask)
+        return answers
 
     async def body(self, request: Request) -> bytes:
         """Return the request's body; raise `Refusal` 413 where it is larger than the limit."""

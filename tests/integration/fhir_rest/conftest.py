@@ -80,7 +80,9 @@ class Exchange:
     systems: dict[str, System] = field(default_factory=dict)
 
     def feed(self, name: str, source: str, rest: str = "") -> None:
-        text = f"source: {{kind: fhir-rest, connection: {name.partition('.')[0]}, attempts: 2, backoff: 0.01, {source}}}\n"
+        text = (
+            f"source: {{kind: fhir-rest, connection: {name.partition('.')[0]}, attempts: 2, backoff: 0.01, {source}}}\n"
+        )
         (self.folder / f"{name}.yaml").write_text(text + "format: fhir-bundle\n" + rest)
         work.pipeline.cache_clear()
 

@@ -44,6 +44,7 @@ def at_rest(exchange, rounds: int = 3) -> bool:
     return before == after and pending == [(0,)] and exchange.counts()["deliveries"] == landed
 
 
+@pytest.mark.slow
 def test_what_one_system_says_arrives_at_the_other_and_does_not_come_back(exchange, system) -> None:
     hospital, lab = two(exchange, system)
     hospital.put(patient("p1", "Okafor"))
@@ -82,6 +83,7 @@ def test_a_result_about_a_copy_goes_home_with_the_home_systems_own_id(exchange, 
     assert at_rest(exchange)
 
 
+@pytest.mark.slow
 def test_changes_and_deletions_of_the_owner_follow_and_come_to_rest(exchange, system) -> None:
     hospital, lab = two(exchange, system)
     for n in range(5):
@@ -90,12 +92,18 @@ def test_changes_and_deletions_of_the_owner_follow_and_come_to_rest(exchange, sy
     hospital.put(patient("p0", "Okafor-Lind"))
     hospital.delete("Patient/p1")
     exchange.round()
-    assert sorted(one["name"][0]["family"] for one in lab.all("Patient")) == ["Okafor", "Okafor", "Okafor", "Okafor-Lind"]
+    assert sorted(one["name"][0]["family"] for one in lab.all("Patient")) == [
+        "Okafor",
+        "Okafor",
+        "Okafor",
+        "Okafor-Lind",
+    ]
     exchange.round()
     assert at_rest(exchange)
     assert len(hospital.all("Patient")) == 4
 
 
+@pytest.mark.slow
 def test_a_changed_copy_is_left_where_it_is_and_counted(exchange, system) -> None:
     hospital, lab = two(exchange, system)
     hospital.put(patient("p1", "Okafor"))
@@ -115,6 +123,7 @@ def test_a_changed_copy_is_left_where_it_is_and_counted(exchange, system) -> Non
     assert at_rest(exchange)
 
 
+@pytest.mark.slow
 def test_a_changed_copy_goes_home_where_the_feed_takes_it(exchange, system) -> None:
     hospital, lab = two(exchange, system, "take")
     hospital.put(patient("p1", "Okafor"))
@@ -137,6 +146,7 @@ def test_a_changed_copy_goes_home_where_the_feed_takes_it(exchange, system) -> N
     assert at_rest(exchange)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lost", ["commit-then-drop", "drop"])
 def test_an_echo_is_known_where_the_answer_to_the_writing_was_lost(exchange, system, lost: str) -> None:
     from infra.dev.fhir.faults import Fault
