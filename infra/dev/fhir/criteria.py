@@ -189,13 +189,17 @@ def _set_total(found: Criteria, value: str) -> bool:
 
 
 def _set_include(found: Criteria, value: str) -> bool:
+    if value.count(":") not in (1, 2):
+        return False
     found.include.append(value)
-    return value.count(":") in (1, 2)
+    return True
 
 
 def _set_revinclude(found: Criteria, value: str) -> bool:
+    if value.count(":") not in (1, 2):
+        return False
     found.revinclude.append(value)
-    return value.count(":") in (1, 2)
+    return True
 
 
 def _set_page(found: Criteria, value: str) -> bool:
