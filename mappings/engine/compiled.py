@@ -312,8 +312,21 @@ def _bind(plan: Plan, maps: Maps, units: dict[str, Unit]) -> None:
             covered |= step.takes
             if step.name:
                 covered |= units[step.name].covers
+                step.carries = _carried(units[step.name])
                 step.call = maps.calls[step.name]
         plan.covers[name] = covered
         top = max(covered, default=0)
         if steps:
             plan.gaps[name] = (*(number for number in range(1, top + 1) if number not in covered), top + 1)
+
+
+def _carried(unit: Unit) -> frozenset[int]:
+    """Return the fields that a segment map carries, or leaves out for good; not those that another map carries."""
+    numbers = set()
+    for line in unit.rows:
+        if str(line.values.get("drop", "")).startswith("becomes "):
+            continue
+        sources = line.values.get("from") or []
+        references = [Reference(str(text)) for text in (sources if isinstance(sources, list) else [sources])]
+        numbers |= {ref.number for ref in references if ref.number and ref.root == unit.root}
+    return frozenset(numbers)

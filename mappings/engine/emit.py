@@ -11,6 +11,7 @@ from mappings.engine import codegen
 from mappings.engine.codegen import Row, Unit, Writer, identifier, row_of, wrap_extension, wrap_inner
 from mappings.engine.conditions import Reference
 from mappings.engine.errors import Mistake, nearest
+from mappings.engine.outranked import note_components
 from mappings.engine.protocols import CLEAR
 from mappings.engine.registry import FUNCTIONS
 from mappings.engine.source import Line
@@ -102,6 +103,7 @@ def datatype(unit: Unit, shop: Shop) -> str:
         writer.depth = 1
     for row in last:
         guarded(problems, row.line, partial(_component_row, unit, shop, row, indexed))
+    note_components(unit, writer, rows)
     known = frozenset(unit.covers)
     gap = next((i for i in range(1, 64) if i not in known), 64)
     whole = any(row.source and row.source.number is None for row in rows)

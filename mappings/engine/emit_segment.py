@@ -10,6 +10,7 @@ from mappings.engine.codegen import Row, Unit, Writer, identifier, nested, wrap_
 from mappings.engine.elements import resolve
 from mappings.engine.emit import Put, Shop, field_term, guarded, place_of, put_dict, resolved, write_value
 from mappings.engine.errors import Mistake, nearest
+from mappings.engine.outranked import note_field, note_rest
 from mappings.engine.protocols import CLEAR
 from mappings.engine.registry import FUNCTIONS
 
@@ -70,6 +71,9 @@ def _field(unit: Unit, shop: Shop, rows: list[Row]) -> None:
     for row in rows:
         _field_row(unit, shop, row)
         writer.depth = inner
+    if own:
+        note_field(unit, shop, rows, ref.number)
+        note_rest(unit, shop, rows, ref.number)
     writer.depth = base
 
 

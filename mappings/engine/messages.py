@@ -14,6 +14,7 @@ from typing import Any
 from mappings.engine.conditions import compile_condition
 from mappings.engine.emit import _field_term
 from mappings.engine.errors import Mistake, nearest
+from mappings.engine.helpers import valued
 from mappings.engine.protocols import Segment
 from mappings.engine.run import Node, Run, Scope, put
 from mappings.engine.source import Line
@@ -56,6 +57,8 @@ class Step:
     """The fields that an action takes."""
     use: bool = False
     """Only where the label is in scope already."""
+    carries: frozenset[int] = frozenset()
+    """The fields that are heard where this row speaks."""
 
 
 @dataclass(slots=True)
@@ -72,6 +75,8 @@ class Plan:
     gaps: dict[str, tuple[int, ...]] = field(default_factory=dict)
     standing: dict[str, frozenset[str]] = field(default_factory=dict)
     ignored: frozenset[str] = frozenset()
+    silent: dict[tuple[int, ...], tuple[int, ...]] = field(default_factory=dict)
+    """By the rows of a segment, and those that did not speak: the fields that no other row of it carries."""
 
 
 def merge_scopes(raw: dict[str, dict[str, Any]], line: Line) -> None:
@@ -129,16 +134,45 @@ def walk(plan: Plan, run: Run, make: Callable[[Run, Step, Segment], Node]) -> No
     todo = _first_pass(plan, run)
     for scope, seg, steps in todo:
         run.scope, run.seg = scope, seg
+        silent: tuple[Step, ...] = ()
         for step in steps:
             if step.when is None or step.when(run, seg):
                 _do(step, run, seg, make)
+            else:
+                silent = (*silent, step)
+        if silent:
+            _unheard(plan, run, seg, steps, silent)
         _gaps(plan, run, seg)
+    _late(plan, run)
+
+
+def _late(plan: Plan, run: Run) -> None:
+    """Let those speak that only add to a resource and waited for it: a diagnosis may stand before its visit."""
+    alone: dict[int, tuple[Scope, Segment, tuple[Step, ...]]] = {}
     for scope, seg, step in run.waiting:
-        # What only adds to a resource waited for it: a diagnosis may stand before its visit.
         run.scope, run.seg = scope, seg
         node = scope.find(step.label) or _only(plan, run, scope, step.label, {})
         if node is not None:
             _speak(step, run, seg, node)
+        elif step.carries:
+            alone[seg.index] = (scope, seg, (*alone.get(seg.index, (scope, seg, ()))[2], step))
+    for scope, seg, silent in alone.values():
+        run.scope, run.seg = scope, seg
+        steps = [one for one in plan.steps[seg.name] if one in silent or one.when is None or one.when(run, seg)]
+        _unheard(plan, run, seg, steps, silent)
+
+
+def _unheard(plan: Plan, run: Run, seg: Segment, steps: list[Step], silent: tuple[Step, ...]) -> None:
+    """Note the valued fields that only rows carry which do not speak this time."""
+    key = (*map(id, steps), 0, *map(id, silent))
+    numbers = plan.silent.get(key)
+    if numbers is None:
+        heard = {number for step in steps if step not in silent for number in (*step.carries, *step.takes)}
+        numbers = tuple(sorted({number for step in silent for number in step.carries} - heard))
+        plan.silent[key] = numbers
+    for number in numbers:
+        if number <= seg.count and valued(seg, number):
+            run.find("outranked", str(number), "information")
 
 
 def _gaps(plan: Plan, run: Run, seg: Segment) -> None:

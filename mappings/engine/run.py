@@ -221,7 +221,7 @@ class Run:
         self.scope = Scope("message", None)
         self.node: Node | None = None
         self.seg: Segment | None = None
-        self.lost: tuple[str, str] | None = None
+        self.lost: dict[str, Any] | None = None
         self.cache = cache
         self.memory: dict[Any, Any] = {}
         self.later: list[tuple[Scope, Segment, Callable[[Segment, Run], None]]] = []
@@ -263,10 +263,8 @@ class Run:
         self.conversion.unmapped.append(UnmappedCode(name, system, code, self.location(at)))
 
     def take_lost(self) -> dict[str, Any]:
-        """Return the code that has just been looked for in vain, as an extension of the element without a value."""
-        system, code = self.lost or ("", "")
-        coding = {"system": system, "code": code} if system else {"code": code}
-        return {"extension": [{"url": ALTERNATE, "valueCodeableConcept": {"coding": [coding]}}]}
+        """Return what has just been looked for in vain, as an extension of the element without a value."""
+        return {"extension": [{"url": ALTERNATE, "valueCodeableConcept": self.lost or {}}]}
 
     def rest(self, components: Any, known: frozenset[int], at: str) -> None:
         """Note valued components that the data type's map does not know."""

@@ -1,0 +1,99 @@
+"""Fields that no row takes this time, because the conditions of all of their rows are false: noted, never dropped.
+
+A row that gives way to another field (`when: OBR-6 NOT VALUED`) is silent where both say the same.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from mappings.engine import codegen
+from mappings.engine.codegen import Row, Unit, Writer
+from mappings.engine.registry import FUNCTIONS
+from mappings.engine.source import Line
+
+if TYPE_CHECKING:
+    from mappings.engine.emit import Shop
+    from mappings.engine.protocols import Segment
+    from mappings.engine.run import Run
+
+_INSTEAD = re.compile(r"([A-Z][A-Z0-9]{2})-(\d+)(?:\.\d+)* NOT VALUED")
+
+
+def outranked(run: Run, seg: Segment, number: int, instead: Sequence[tuple[str, int]]) -> None:
+    """Note field `number` of `seg`, unless one of the fields that went before it (`instead`) begins alike."""
+    own = seg.value(number).strip()
+    for name, other in instead:
+        found = seg if name == seg.name else run.scope.segment(name)
+        if found is not None and own and own == found.value(other).strip():
+            return
+    run.find("outranked", str(number), "information")
+
+
+def note_field(unit: Unit, shop: Shop, rows: Sequence[Row], number: int) -> None:
+    """Write the check of a segment's field, where a condition stands at each of its rows."""
+    if any("when" not in row.line.values for row in rows) or _elsewhere(unit, shop, number):
+        return
+    from mappings.engine.emit import field_term
+
+    texts = [str(row.line.values["when"]) for row in rows]
+    if any(f"NOT {text}" in texts for text in texts) or {t.replace(" NOT", "") for t in texts} & set(texts):
+        return
+    conditions = dict.fromkeys(codegen.condition(row.line, field_term(unit)) for row in rows)
+    instead = [(name, int(at)) for text in texts for name, at in _INSTEAD.findall(text)]
+    test = " or ".join(f"({text})" for text in conditions)
+    call = shop.writer.keep("outranked", outranked)
+    shop.writer.add(f"if not ({test}): {call}(run, seg, {number}, {tuple(dict.fromkeys(instead))!r})")
+
+
+def note_rest(unit: Unit, shop: Shop, rows: Sequence[Row], number: int) -> None:
+    """Write the check of a field of which all rows take the first component: the others are noted."""
+    if any(row.source is None or row.source.comp or not _first_alone(row) for row in rows):
+        return
+    if _elsewhere(unit, shop, number, but=[row.line for row in rows]):
+        return
+    first = shop.writer.keep("k_first", frozenset({1}))
+    shop.writer.add(f"if len(v[0]) > 1: run.rest(v[0], {first}, '{number}')")
+
+
+def _first_alone(row: Row) -> bool:
+    name = row.line.values.get("as")
+    if "const" in row.line.values or "ref" in row.line.values:
+        return False
+    if name is not None:
+        return name in FUNCTIONS and FUNCTIONS[name].kind == "text"
+    return row.leaf not in {"string", "markdown"}
+
+
+def _elsewhere(unit: Unit, shop: Shop, number: int, but: Sequence[Line] = ()) -> bool:
+    """Say whether another row takes the field without a condition, in this map or another of the segment."""
+    for other in shop.units.values():
+        if other.root != unit.root or not other.segment:
+            continue
+        for line in other.rows:
+            if line in but:
+                continue
+            sources = line.values.get("from") or []
+            texts = [str(text) for text in (sources if isinstance(sources, list) else [sources])]
+            whole = isinstance(sources, list) or "when" not in line.values
+            if whole and any(re.fullmatch(rf"{unit.root}-{number}(\W.*)?", text) for text in texts):
+                return True
+    return False
+
+
+def note_components(unit: Unit, writer: Writer, rows: Sequence[Row]) -> None:
+    """Write the checks of a data type's components, where a condition stands at each of their rows."""
+    from mappings.engine.emit import component_term
+
+    by_number: dict[int, list[Row]] = {}
+    for row in rows:
+        for number in row.covers:
+            by_number.setdefault(number, []).append(row)
+    for number, mine in sorted(by_number.items()):
+        if any("when" not in row.line.values for row in mine):
+            continue
+        conditions = dict.fromkeys(codegen.condition(row.line, component_term(unit)) for row in mine)
+        test = " or ".join(f"({text})" for text in conditions)
+        writer.add(f"if n >= {number} and part(c, {number}) and not ({test}): run.find('outranked', at + '.{number}')")
