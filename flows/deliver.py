@@ -7,8 +7,8 @@ from prefect.runtime import flow_run
 
 from flows.connections import use_block, use_blocks
 from tasks import log
-from tasks.deliver.task import deliver
 from tasks.destinations import read
+from tasks.dispatch.task import deliver
 from tasks.erase.task import finish_erasures
 from tasks.feed import feed_files, load
 from tasks.ledger.db import connect

@@ -8,7 +8,7 @@ from prefect import flow
 
 from flows import show
 from flows.feed_run import FeedRun, feed_run
-from tasks.deliver.task import deliver
+from tasks.dispatch.task import deliver
 from tasks.erase.task import finish_erasures
 from tasks.gate.task import gate
 from tasks.process.task import land, process, restore

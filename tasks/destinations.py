@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,19 @@ def destination_files() -> dict[str, Path]:
     """Return every destination's name and file: the project's own, or those in the folders of `SLUICE_DESTINATIONS`."""
     folders = [Path(part) for part in os.environ.get("SLUICE_DESTINATIONS", "").split(":") if part] or [PACKAGED]
     return {path.stem: path for folder in folders for path in sorted(folder.glob("*.yaml"))}
+
+
+def passes(name: str) -> bool:
+    """Say whether a destination is sent records as they came; a name without a good file is not."""
+    return _passes(name, os.environ.get("SLUICE_DESTINATIONS"))
+
+
+@lru_cache(maxsize=256)
+def _passes(name: str, _folders: str | None) -> bool:
+    try:
+        return bool(read(name)[1].send == "pass")
+    except ConfigError:
+        return False
 
 
 def open_destination(name: str) -> Destination:

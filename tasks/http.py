@@ -20,6 +20,7 @@ import httpx
 
 from tasks.errors import ConfigError, Permanent, SluiceError, Transient
 from tasks.http_auth import Auth, Basic, Bearer, ClientCredentials, NoAuth, SmartBackend
+from tasks.http_deadline import DeadlineTransport
 from tasks.http_token import Tokens
 
 TRANSIENT_STATUS = frozenset({408, 425, 429, 500, 502, 503, 504})
@@ -54,9 +55,11 @@ def client(
     timeout: float = 60.0,
     connections: int = 8,
     follow_redirects: bool = False,
+    whole: float | None = None,
 ) -> httpx.Client:
     """Return a client for the server at `base_url`; `timeout` is in seconds for connecting, reading and writing each.
 
+    `whole` is in seconds for a request and its whole answer, however slowly that trickles in.
     `headers` are treated as secrets: like the authorization they do not follow a redirect to another host.
     Raises `ConfigError` where the URL, a certificate or a key cannot be used.
     """
@@ -64,13 +67,16 @@ def client(
     base = check_url(base_url)
     _quiet()
     login = _Login(auth, base, dict(headers or {}), timeout)
+    limits = httpx.Limits(max_connections=connections, max_keepalive_connections=connections)
+    tls = _tls(auth)
     return _Client(
         login,
         base_url=base,
         auth=login,
-        verify=_tls(auth),
+        verify=tls,
         timeout=httpx.Timeout(timeout, connect=min(timeout, 15.0), pool=None),
-        limits=httpx.Limits(max_connections=connections, max_keepalive_connections=connections),
+        limits=limits,
+        transport=None if whole is None else DeadlineTransport(whole, tls, limits),
         follow_redirects=follow_redirects,
         event_hooks={"request": [login.guard]},
         headers={"User-Agent": "sluice"},

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import IO, Any
 
 from mappings.engine import json
+from tasks.deliver.fhir_conditional import conditional_types
 from tasks.deliver.fhir_order import cycles, lane, rank, references
 from tasks.deliver.port import Item
 from tasks.load_input import Loadable
@@ -56,6 +57,7 @@ class Spool:
         # What is no patient's stays together: hierarchies of organizations and locations cross no border.
         shelf.lanes.append(zlib.crc32(owner.encode()) if owner.startswith("Patient/") else 0)
         shelf.refers_to.update(key.partition("/")[0] for key in references(body))
+        shelf.refers_to.update(conditional_types(body))
         ident = thing.id.encode()
         shelf.file.write(_HEAD.pack(min(len(ident), 255), len(body)) + ident[:255] + body)
 

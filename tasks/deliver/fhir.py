@@ -17,6 +17,7 @@ from typing import ClassVar, Literal
 from pydantic import Field
 
 from mappings.engine import json
+from tasks.deliver.fhir_conditional import Conditional, conditional_types
 from tasks.deliver.fhir_ids import ClientIds, ServerIds, rewritten
 from tasks.deliver.fhir_limits import Breaker, BundleSize
 from tasks.deliver.fhir_order import Entry, lane, lanes, local, references, waves
@@ -42,9 +43,12 @@ class FhirOptions(DestinationOptions):
     - `bundle` is how entries travel; `max_entries` and `max_bytes` are where their size begins, before halving.
     - `parallel` is how many requests are under way at once, at most.
     - `ids: server` is for servers that assign their own ids: ours is then an identifier in `id_system`.
+    - `match` names, by type, the system of the identifier by which the server knows such things already: they are
+      updated conditionally by it.
     - `timeout` is in seconds; `attempts` and `backoff` (seconds) are for requests that may be repeated at once.
     """
 
+    send: Literal["resources"] = "resources"
     base_url: str | None = None
     auth: Path | None = None
     bundle: Literal["transaction", "batch", "none"] = "transaction"
@@ -54,6 +58,7 @@ class FhirOptions(DestinationOptions):
     headers: dict[str, str] = Field(default_factory=dict)
     ids: Literal["client", "server"] = "client"
     id_system: str = "urn:sluice:id"
+    match: dict[str, str] = Field(default_factory=dict)
     timeout: float = Field(default=60.0, gt=0)
     attempts: int = Field(default=3, ge=1, le=20)
     backoff: float = Field(default=0.5, gt=0)
@@ -71,11 +76,17 @@ class FhirDestination:
         auth = read_auth(options.auth) if options.auth else connection_auth(connection)
         self._base = base.rstrip("/")
         self._http = client(
-            self._base, auth, headers=options.headers, timeout=options.timeout, connections=options.parallel
+            self._base,
+            auth,
+            headers=options.headers,
+            timeout=options.timeout,
+            connections=options.parallel,
+            whole=options.timeout,
         )
         wire = Wire(self._http, self._base, options.bundle, ClientIds())
-        if options.ids == "server":
-            wire.ids = ServerIds(options.id_system, self._base, wire.search)
+        if options.ids == "server" or options.match:
+            wire.ids = ServerIds(options.id_system, self._base, wire.search, options.match)
+        self._conditional = Conditional(wire.search)
         self._wire = wire
         self._parallel = options.parallel
         self._refused: dict[str, Outcome] = {}
@@ -100,8 +111,7 @@ class FhirDestination:
         if pause := self._breaker.left():
             raise Transient("the destination failed repeatedly and is left alone for a while", pause)
         entries: dict[str, Entry] = {}
-        for item in items:
-            entry = self._entry(item)
+        for entry in self._entries(items):
             if isinstance(entry, Outcome):
                 yield entry
             else:
@@ -113,6 +123,11 @@ class FhirDestination:
             for outcome in chain(held, self._wave(ready)):
                 self._remember(outcome, later)
                 yield outcome
+
+    def remember(self, ids: Mapping[str, str]) -> None:
+        """Take the server's own ids of things that it was sent before."""
+        if isinstance(self._wire.ids, ServerIds):
+            self._wire.ids.remember(ids)
 
     def _remember(self, outcome: Outcome, later: dict[str, Outcome]) -> None:
         """Keep what did not get in, because what refers to it may come with a later call."""
@@ -139,6 +154,13 @@ class FhirDestination:
         found = [self._pool.submit(lambda work: list(self._writer.lane(work)), part) for part in lanes(groups, most)]
         for future in as_completed(found):
             yield from future.result()
+
+    def _entries(self, items: Sequence[Item]) -> Iterator[Entry | Outcome]:
+        found = [self._entry(item) for item in items]
+        by_search = [one.item for one in found if isinstance(one, Entry) and conditional_types(one.body)]
+        resolved = self._conditional.resolved(by_search, items) if by_search else {}
+        for one in found:
+            yield self._entry(resolved[one.item.key]) if one.item.key in resolved else one
 
     def _entry(self, item: Item) -> Entry | Outcome:
         key = item.key

@@ -15,7 +15,7 @@ _CODE = re.compile(r"[a-z][a-z-]{1,31}")
 _PATH = re.compile(r"[A-Za-z]+(?:\[\d+\])?(?:\.[A-Za-z]+(?:\[\d+\])?)*")
 _ENTRY = re.compile(r"Bundle\.entry\[(\d+)\](?:\.resource)?(?:\.ofType\([A-Za-z]+\))?\.?")
 _WHAT = r"(?:entr(?:y|ies)|bundle|batch|transaction|request|payload|resources)"
-_TOO_MUCH = r"(?:max|limit|exceed|too many|too large|too big|more than|at most)"
+_TOO_MUCH = r"(?:max|limit|exceed|too many|too large|too big|more (?:\w+ ){0,3}than|at most)"
 _SIZE_WORDS = re.compile(rf"{_WHAT}.{{0,80}}{_TOO_MUCH}|{_TOO_MUCH}.{{0,80}}{_WHAT}", re.IGNORECASE | re.DOTALL)
 RETRIED = frozenset({408, 424, 425, 429, 500, 502, 503, 504})
 
@@ -121,12 +121,19 @@ def version(etag: str, location: str) -> str | None:
 
 
 def same(sent: Any, found: Any) -> bool:
-    """Say whether a server holds what was sent, apart from what it adds itself."""
-    return bool(_plain(sent) == _plain(found))
+    """Say whether a server holds what was sent; what it adds in `meta` and as a narrative is its own."""
+    if not isinstance(sent, dict) or not isinstance(found, dict):
+        return bool(sent == found)
+    names = (sent.keys() | found.keys()) - {"meta", "id"} - ({"text"} if "text" not in sent else set())
+    return _has(sent.get("meta") or {}, found.get("meta") or {}) and all(
+        sent.get(name) == found.get(name) for name in names
+    )
 
 
-def _plain(resource: Any) -> Any:
-    if not isinstance(resource, dict):
-        return resource
-    meta = {k: v for k, v in (resource.get("meta") or {}).items() if k not in {"versionId", "lastUpdated", "source"}}
-    return {k: v for k, v in resource.items() if k not in {"meta", "id"}} | ({"meta": meta} if meta else {})
+def _has(sent: Mapping[str, Any], found: Mapping[str, Any]) -> bool:
+    """Say whether all that was sent in `meta` is there: more tags and profiles may stand beside it."""
+    return all(
+        all(one in found.get(name, []) for one in value) if isinstance(value, list) else found.get(name) == value
+        for name, value in sent.items()
+        if name not in {"versionId", "lastUpdated", "source"}
+    )

@@ -87,9 +87,12 @@ class Wire:
         return [_looked(answer) for answer in answers]
 
     def search(self, url: str) -> str | None:
-        """Return the id of the first resource that a search finds."""
+        """Return the id of the one resource that a search finds; None for none and for several."""
         reply = self._send("GET", f"{self._base}/{url}", None)
-        found = _first(reply.body).get("id") if reply.status == 200 else None
+        entries = reply.body.get("entry") if reply.status == 200 else None
+        if not isinstance(entries, list) or len(entries) != 1:
+            return None
+        found = _first(reply.body).get("id")
         return found if isinstance(found, str) else None
 
     def _send(self, method: str, url: str, body: bytes | None, headers: dict[str, str] | None = None) -> Reply:

@@ -16,6 +16,7 @@ from tasks.http_pace import Pace
 from tasks.model import Finding
 
 _CONFLICTS = 4
+_LOOKS = 3
 _LONGEST_WAIT = 30.0
 """What a server asks for beyond this is passed on to whoever keeps the queue."""
 
@@ -49,7 +50,7 @@ class Writer:
         """Deliver a bundle's entries; what is refused whole is divided until the bad ones stand alone."""
         if self._mode == "none":
             return [outcome for entry in bundle for outcome in self._single(entry)]
-        reply = self._patiently(lambda: self._wire.bundle(bundle))
+        reply = self._through_conflicts(bundle)
         if reply.unknown or (200 <= reply.status < 300 and not self._is_response(reply)):
             return self._after(bundle, reply)
         if 200 <= reply.status < 300 and not errors(reply.body):
@@ -57,6 +58,16 @@ class Writer:
         if _server_trouble(reply):
             return [_later(entry, reply) for entry in bundle]
         return self._isolate(bundle, reply)
+
+    def _through_conflicts(self, bundle: list[Entry]) -> Reply:
+        """Send a bundle again that met other writers: a conflict says nothing about any of its entries."""
+        reply = Reply()
+        for attempt in range(1, _CONFLICTS):
+            reply = self._patiently(lambda: self._wire.bundle(bundle))
+            if reply.status != 409 or len(bundle) == 1 or suspects(reply.body):
+                break
+            self._pace.slow(self._retry.delay(attempt))
+        return reply
 
     def _patiently(self, send: Callable[[], Reply]) -> Reply:
         reply = Reply()
@@ -101,7 +112,9 @@ class Writer:
             number = int(str(status)[:3]) if str(status)[:3].isdigit() else 0
             outcome = response.get("outcome") or answer.get("resource") if isinstance(answer, dict) else None
             found = verdict(entry, number, outcome, _text(etag), _text(location))
-            if found is not None:
+            if found is not None and self._is_gone(entry, number):
+                out += self._single(entry)
+            elif found is not None:
                 out.append(self._learned(entry, found))
             elif number:
                 out.append(self._conflict(entry))
@@ -116,15 +129,29 @@ class Writer:
 
     def _after(self, bundle: list[Entry], reply: Reply) -> list[Outcome]:
         """Find out what became of a bundle whose answer was lost or cannot be read."""
-        if self._breaker.left():
-            return [_later(entry, reply) for entry in bundle]
-        return self._read_back(bundle, reply)
+        out: list[Outcome] = []
+        rest = bundle
+        # A server that has not committed yet when it is asked would be sent the same thing beside its own work.
+        for attempt in range(1, _LOOKS + 1):
+            if not rest or self._breaker.left():
+                break
+            found = self._read_back(rest, reply)
+            out += [one for one in found if one.status != "retry"]
+            there = {one.item.key for one in out}
+            rest = [entry for entry in rest if entry.key not in there]
+            if rest and attempt < _LOOKS:
+                time.sleep(self._retry.delay(attempt))
+        return [*out, *(_later(entry, reply) for entry in rest)]
 
     def _read_back(self, entries: list[Entry], reply: Reply) -> list[Outcome]:
-        together = {entry.key for entry in entries}
+        looked = self._wire.look_all(entries)
+        for entry, found in zip(entries, looked, strict=True):
+            if found.status == 200:
+                # what refers to it within the bundle was rewritten to this id by the server
+                self._wire.ids.learn(entry, found.body.get("id"))
         out = []
-        for entry, found in zip(entries, self._wire.look_all(entries), strict=True):
-            sent = b"" if entry.deletes else self._wire.ids.body(entry, together)
+        for entry, found in zip(entries, looked, strict=True):
+            sent = b"" if entry.deletes else self._wire.ids.body(entry, ())
             if holds(entry, found, sent):
                 kept = found.body.get("meta")
                 at = kept.get("versionId") if isinstance(kept, dict) else None
@@ -171,25 +198,34 @@ class Writer:
             return self._after([entry], reply)
         if not reply.status or _server_trouble(reply):
             return [_later(entry, reply)]
+        if self._is_gone(entry, reply.status):
+            return self._single(entry)
         found = verdict(entry, reply.status, reply.body, reply.etag, reply.location)
         return [self._learned(entry, found) if found else self._conflict(entry)]
+
+    def _is_gone(self, entry: Entry, status: int) -> bool:
+        """Say whether an id that the server assigned once is not there any more: it is then asked for another."""
+        return status in {404, 405, 410} and not entry.deletes and self._wire.ids.forget(entry)
 
     def _conflict(self, entry: Entry) -> Outcome:
         """Resolve a conflict by reading what the server holds and replacing that version."""
         code = "409"
         for attempt in range(1, _CONFLICTS + 1):
-            found = self._wire.look(entry)
+            with self._pace.slot():
+                found = self._wire.look(entry)
             sent = b"" if entry.deletes else self._wire.ids.body(entry, ())
             if holds(entry, found, sent):
                 return self._learned(
                     entry, Outcome(entry.item, "unchanged", "read-back", remote_id=found.body.get("id"))
                 )
             at = found.body.get("meta", {}).get("versionId") if found.status == 200 else None
-            reply = self._wire.one(entry, at or version(found.etag, ""))
+            with self._pace.slot():
+                reply = self._wire.one(entry, at or version(found.etag, ""))
             outcome = verdict(entry, reply.status, reply.body, reply.etag, reply.location) if reply.status else None
             if outcome is not None:
                 return self._learned(entry, outcome)
             code = str(reply.status or 409)
+            self._pace.slow()
             time.sleep(self._retry.delay(attempt))
         if entry.deletes:
             return Outcome(entry.item, "refused", code, Finding("conflict", entry.item.resource_type, "error"))

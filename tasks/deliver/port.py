@@ -6,9 +6,9 @@ A destination is one module with a class of two methods, registered under the en
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal, Protocol
+from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
 from pydantic import BaseModel, ConfigDict
 
@@ -16,12 +16,16 @@ from tasks.model import Finding, Resource
 
 
 class DestinationOptions(BaseModel):
-    """What every destination's file may say; a kind's own options extend it."""
+    """What every destination's file may say; a kind's own options extend it.
+
+    `send: resources` sends what the store holds, `send: pass` the records themselves, as they came.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
     kind: str
     connection: str | None = None
+    send: Literal["resources", "pass"] = "resources"
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +34,8 @@ class Item:
 
     - `names`: of this thing and of what it refers to those that come from the destination itself, by our `Type/id` the
       `Type/id` there; under that it is written and referred to.
+    - Where the destination is sent records themselves (`send: pass`), `resource_type` is `!record`, `id` the record's
+      number and `content` its bytes.
     """
 
     resource_type: str
@@ -37,6 +43,7 @@ class Item:
     version: int
     resource: Resource | None
     names: Mapping[str, str] = field(default_factory=dict)
+    content: bytes | None = None
 
     @property
     def key(self) -> str:
@@ -80,3 +87,29 @@ class Destination(Protocol):
 
     def close(self) -> None:
         """Give up connections."""
+
+
+class Store(Protocol):
+    """Where a destination looks up what goes with what it is sent."""
+
+    def get(self, keys: Collection[str]) -> Mapping[str, Resource]:
+        """Return current resources by key (`Type/id`), without those that are unknown or deleted."""
+
+    def beside(self, keys: Collection[str], resource_type: str) -> Mapping[str, Sequence[Resource]]:
+        """Return, by key, the resources of a type that the same record said."""
+
+
+@runtime_checkable
+class UsesStore(Protocol):
+    """A destination that writes messages of several resources."""
+
+    def use(self, store: Store) -> None:
+        """Take the store to look things up in; called before anything is sent."""
+
+
+@runtime_checkable
+class Remembers(Protocol):
+    """A destination that assigns ids of its own."""
+
+    def remember(self, ids: Mapping[str, str]) -> None:
+        """Take its own ids of things (`Type/id`) that it was sent before."""

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
+from typing import Any
 
 from mappings.engine.json import loads
 from tasks.ledger.db import Connection
+from tasks.ledger.outbox_fill import RECORD
+from tasks.ledger.outbox_settle import SETTLE
 from tasks.model import Resource
 
 
 @dataclass(frozen=True, slots=True)
 class Pending:
-    """A version that a destination does not have yet; `resource` is None where it is deleted.
+    """What a destination does not have yet.
 
+    - `resource` is None where the resource is deleted; `text` is its JSON.
+    - Where a record itself is to be sent, `record` is its number, `resource_type` is `!record`, `resource` None.
     - `said`: the version is the destination's own word, read from there.
+    - `attempts` is how often it was tried; `remote_id` is the destination's own id of it.
     """
 
     resource_type: str
@@ -22,6 +28,19 @@ class Pending:
     version: int
     resource: Resource | None
     said: bool = False
+    attempts: int = 0
+    remote_id: str | None = None
+    text: str = ""
+
+    @property
+    def key(self) -> str:
+        """`Type/id`."""
+        return f"{self.resource_type}/{self.id}"
+
+    @property
+    def record(self) -> int | None:
+        """The number of the record that is to be sent itself."""
+        return int(self.id) if self.resource_type == RECORD else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,25 +58,92 @@ class Answer:
     remote_version: str | None = None
 
 
+_ROWS = """
+select t.resource_type, t.id, coalesce(r.version_id, t.wanted), case when r.deleted then null else r.resource::text end,
+       m.record_id is not null, t.attempts, t.remote_id, t.due
+from turn t left join fhir.resource r on r.resource_type = t.resource_type and r.id = t.id
+left join ledger.remote m
+    on m.destination = %(to)s and m.resource_type = r.resource_type and m.id = r.id and m.record_id = r.record_id
+order by t.batch, t.resource_type, t.id
+"""
+PENDING = """
+with turn as materialized (
+    select resource_type, id, wanted, attempts, remote_id, true as due, batches[1] as batch from ledger.outbox
+    where destination = %(to)s and state = 'pending' and next_at <= now()
+      and not exists (select from ledger.destination where name = %(to)s and paused_until > now())
+    order by batches[1], resource_type, id limit %(limit)s
+)"""
+AMONG = """
+with turn as materialized (
+    select resource_type, id, wanted, attempts, remote_id, next_at <= now() as due, batches[1] as batch
+    from ledger.outbox join unnest(%(types)s::text[], %(ids)s::text[]) as k(t, i) on t = resource_type and i = id
+    where destination = %(to)s and state = 'pending'
+)"""
+
+
 def pending(connection: Connection, destination: str, limit: int) -> list[Pending]:
-    """Return what is due for a destination, the merged newest version of each, oldest wish first."""
+    """Return what is due for a destination, the merged newest version of each, oldest wish first.
+
+    Nothing is due while the destination is left alone (`pause`).
+    """
+    rows = connection.execute(_whole(PENDING), {"to": destination, "limit": limit}).fetchall()
+    return [_pending(row) for row in rows]
+
+
+def among(connection: Connection, destination: str, keys: Collection[str]) -> tuple[list[Pending], set[str]]:
+    """Return which of these (`Type/id`) are due for the destination, and which of them wait for their time."""
+    types, ids = _split(keys)
+    rows = connection.execute(_whole(AMONG), {"to": destination, "types": types, "ids": ids}).fetchall()
+    return [_pending(row) for row in rows if row[-1]], {f"{row[0]}/{row[1]}" for row in rows if not row[-1]}
+
+
+def remote_ids(connection: Connection, destination: str, keys: Collection[str]) -> dict[str, str]:
+    """Return the destination's own ids of things (`Type/id`), as far as it has assigned any."""
+    types, ids = _split(keys)
     rows = connection.execute(
         """
-        with turn as materialized (
-            select resource_type, id, batches[1] as batch from ledger.outbox
-            where destination = %s and state = 'pending' and next_at <= now()
-            order by batches[1], resource_type, id limit %s
-        )
-        select t.resource_type, t.id, r.version_id, case when r.deleted then null else r.resource::text end,
-               m.record_id is not null
-        from turn t join fhir.resource r on r.resource_type = t.resource_type and r.id = t.id
-        left join ledger.remote m
-            on m.destination = %s and m.resource_type = r.resource_type and m.id = r.id and m.record_id = r.record_id
-        order by t.batch, t.resource_type, t.id
+        select resource_type, id, remote_id
+        from ledger.outbox join unnest(%s::text[], %s::text[]) as k(t, i) on t = resource_type and i = id
+        where destination = %s and remote_id is not null
         """,
-        (destination, limit, destination),
+        (types, ids, destination),
     ).fetchall()
-    return [Pending(kind, key, version, text and loads(text), said) for kind, key, version, text, said in rows]
+    return {f"{kind}/{ours}": str(theirs) for kind, ours, theirs in rows}
+
+
+class Lookup:
+    """Current resources of the store (`tasks.deliver.port.Store`)."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def get(self, keys: Collection[str]) -> dict[str, Resource]:
+        """Return current resources by key (`Type/id`), without those that are unknown or deleted."""
+        rows = self._connection.execute(
+            """
+            select resource_type || '/' || id, resource::text
+            from fhir.resource join unnest(%s::text[], %s::text[]) as k(t, i) on t = resource_type and i = id
+            where not deleted
+            """,
+            _split(keys),
+        ).fetchall()
+        return {key: loads(text) for key, text in rows}
+
+    def beside(self, keys: Collection[str], resource_type: str) -> dict[str, list[Resource]]:
+        """Return, by key, the current resources of a type whose version the same record made."""
+        rows = self._connection.execute(
+            """
+            select r.resource_type || '/' || r.id, b.resource::text
+            from fhir.resource r join unnest(%s::text[], %s::text[]) as k(t, i) on t = r.resource_type and i = r.id
+            join fhir.resource b on b.record_id = r.record_id and b.resource_type = %s and not b.deleted
+            order by 1, b.id
+            """,
+            (*_split(keys), resource_type),
+        ).fetchall()
+        found: dict[str, list[Resource]] = {}
+        for key, text in rows:
+            found.setdefault(key, []).append(loads(text))
+        return found
 
 
 def backlog(connection: Connection, destination: str) -> int:
@@ -68,10 +154,39 @@ def backlog(connection: Connection, destination: str) -> int:
     return int(row[0]) if row else 0
 
 
+def pause(connection: Connection, destination: str, why: str, seconds: float | None = None) -> None:
+    """Leave a destination alone that took nothing: for `seconds`, or longer with every time, up to five minutes.
+
+    Its queue stays as it is, so that everything goes in order once it is there again.
+    """
+    connection.execute(
+        """
+        insert into ledger.destination as d (name, failures, why, paused_until)
+        values (%(to)s, 1, %(why)s, now() + make_interval(secs => coalesce(%(seconds)s::float, 1)))
+        on conflict (name) do update set
+            failures = d.failures + 1, why = excluded.why, updated_at = now(),
+            paused_until = now() + make_interval(secs => coalesce(%(seconds)s, least(300, 2 ^ least(d.failures, 9))))
+        """,
+        {"to": destination, "why": why, "seconds": seconds},
+    )
+
+
+def resume(connection: Connection, destination: str) -> None:
+    """Note that a destination takes something again."""
+    connection.execute(
+        """
+        update ledger.destination set failures = 0, paused_until = null, updated_at = now()
+        where name = %s and failures > 0
+        """,
+        (destination,),
+    )
+
+
 def settle(connection: Connection, destination: str, answers: Iterable[Answer]) -> None:
     """Write down a destination's answers, and end the batches that waited for nothing else.
 
-    A version that grew while its predecessor was sent stays pending. A refused resource's record is quarantined.
+    A version that grew while its predecessor was sent stays pending. Every record that says a refused resource is
+    quarantined.
     """
     rows = [
         (a.resource_type, a.id, a.version, a.status, a.code, a.finding, a.retry_after, a.remote_id, a.remote_version)
@@ -93,66 +208,15 @@ def settle(connection: Connection, destination: str, answers: Iterable[Answer]) 
             connection.execute(statement, {"destination": destination})
 
 
-SETTLE = (
-    """
-    insert into ledger.load_receipt
-        (destination, resource_type, resource_id, version_id, status, code, finding, remote_version)
-    select %(destination)s, resource_type, id, version, status, code, finding, remote_version from answer
-    """,
-    """
-    update ledger.outbox o set
-        attempts = o.attempts + 1, code = a.code, updated_at = now(),
-        next_at = now() + make_interval(secs => coalesce(a.retry_after, least(300, 2 ^ least(o.attempts, 8))))
-    from answer a
-    where o.destination = %(destination)s and o.resource_type = a.resource_type and o.id = a.id and a.status = 'retry'
-    """,
-    # the batches that waited are kept aside: the update below empties the list
-    """
-    create temp table ended on commit drop as
-    select o.resource_type, o.id, o.batches, a.status, a.version, a.code, a.finding
-    from ledger.outbox o join answer a on a.resource_type = o.resource_type and a.id = o.id
-    where o.destination = %(destination)s and o.state = 'pending' and a.status <> 'retry' and o.wanted <= a.version
-    order by o.resource_type, o.id for update of o
-    """,
-    """
-    update ledger.outbox o set
-        state = case when a.status = 'refused' then 'refused' else 'confirmed' end,
-        confirmed = case when a.status = 'refused' then o.confirmed else a.version end,
-        code = a.code, remote_id = coalesce(a.remote_id, o.remote_id),
-        remote_version = coalesce(a.remote_version, o.remote_version), batches = '{}', updated_at = now()
-    from answer a join ended e on e.resource_type = a.resource_type and e.id = a.id
-    where o.destination = %(destination)s and o.resource_type = a.resource_type and o.id = a.id
-    """,
-    """
-    with refused as (
-        select distinct on (r.record_id) r.record_id, coalesce(e.finding, 'refused') as code, e.resource_type
-        from ended e join fhir.resource r on r.resource_type = e.resource_type and r.id = e.id
-        where e.status = 'refused'
-    ), marked as (
-        update ledger.record rec set state = 'quarantined' from refused
-        where rec.id = refused.record_id and rec.state is null returning rec.id, rec.batch_id
-    ), counted as (
-        update ledger.batch_slice s set quarantined = s.quarantined + m.n
-        from (select batch_id, id >> 32 as delivery_id, count(*) as n from marked group by 1, 2) m
-        where s.batch_id = m.batch_id and s.delivery_id = m.delivery_id
-    )
-    insert into ledger.quarantine
-        (record_id, delivery_id, batch_id, feed, stage, code, location, findings, mapping_version)
-    select m.id, m.id >> 32, m.batch_id, b.feed, 'deliver', 'destination-refused', r.resource_type,
-           jsonb_build_array(jsonb_build_object('code', r.code, 'location', r.resource_type, 'severity', 'error')),
-           b.mapping_version
-    from marked m join refused r on r.record_id = m.id join ledger.batch b on b.id = m.batch_id
-    on conflict (record_id) do update set
-        batch_id = excluded.batch_id, stage = excluded.stage, code = excluded.code, location = excluded.location,
-        findings = excluded.findings, mapping_version = excluded.mapping_version, quarantined_at = now(),
-        ended_at = null, ended_as = null, reason = null
-    """,
-    """
-    with less as (select unnest(batches) as batch_id, count(*) as n from ended group by 1)
-    update ledger.batch b set
-        awaiting = b.awaiting - less.n,
-        state = case when b.awaiting - less.n <= 0 and b.state = 'stored' then 'published' else b.state end,
-        published_at = case when b.awaiting - less.n <= 0 and b.state = 'stored' then now() else b.published_at end
-    from less where b.id = less.batch_id
-    """,
-)
+def _whole(turn: str) -> bytes:
+    return "".join((turn, _ROWS)).encode()
+
+
+def _pending(row: tuple[Any, ...]) -> Pending:
+    kind, key, version, text, said, attempts, remote_id, _due = row
+    return Pending(kind, key, version, text and loads(text), said, attempts, remote_id, text or "")
+
+
+def _split(keys: Iterable[str]) -> tuple[list[str], list[str]]:
+    pairs = [key.partition("/") for key in keys]
+    return [kind for kind, _, _ in pairs], [ident for _, _, ident in pairs]

@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from mappings.engine.ids import resource_id
 from tasks.errors import BadRecord
 from tasks.model import Finding, Frame, Position
 from tasks.parse.fhir_scan import Scan, TruncatedError
@@ -25,6 +26,7 @@ _REST = re.compile(r"(?:\S*/)?(?P<type>[A-Z][A-Za-z]+)/(?P<id>[A-Za-z0-9\-.]{1,6
 class _Request(msgspec.Struct):
     method: str | None = None
     url: str | None = None
+    if_none_exist: str | None = msgspec.field(default=None, name="ifNoneExist")
 
 
 class _Response(msgspec.Struct):
@@ -233,11 +235,19 @@ def _context(entry: _Entry, named: _Named) -> dict[str, Any]:
         "url": entry.request.url,
         "lastModified": entry.response.last_modified,
         "type": named.type or (url and url["type"]),
-        "identity": named.id or (url and url["id"]) or _identity(entry.full_url),
+        "identity": named.id or (url and url["id"]) or _conditioned(entry, named) or _identity(entry.full_url),
     }
     if method == "DELETE" and url:
         context["deletes"] = f"{url['type']}/{url['id']}"
     return {name: value for name, value in context.items() if value is not None}
+
+
+def _conditioned(entry: _Entry, named: _Named) -> str | None:
+    """Return an id made of the condition under which an entry is created or updated: the same in every bundle."""
+    request = entry.request
+    updates = request.method == "PUT" and "?" in (request.url or "")
+    condition = (request.url or "").partition("?")[2] if updates else request.if_none_exist
+    return resource_id("condition", named.type, condition.lstrip("?")) if condition and named.type else None
 
 
 def _identity(full_url: str | None) -> str | None:

@@ -15,6 +15,7 @@ from itertools import islice, takewhile
 from typing import Any
 
 from mappings.engine.json import digest, dumps
+from tasks.destinations import passes
 from tasks.errors import BadRecord
 from tasks.failpoints import reached
 from tasks.feed import Feed
@@ -24,6 +25,7 @@ from tasks.ledger.batches import Ended, Members, Slice
 from tasks.ledger.db import Connection
 from tasks.ledger.deliveries import Delivery
 from tasks.ledger.erased import ERASED, Suppressed
+from tasks.ledger.outbox_fill import RECORD
 from tasks.model import DELETED, DIRECTORY, Conversion, Entry, Finding, Frame, Position, record_id
 from tasks.pipeline import Done, Pipeline
 from tasks.process.peer import Peer
@@ -255,7 +257,10 @@ class Stager:
 def staged_rows(record: int, landed_at: datetime, conversion: Conversion, decision: Decision) -> Iterator[Row]:
     """Yield a record's rows of the staging table, without the batch."""
     when = conversion.event_time or landed_at.isoformat()
-    to = [name for name in decision.to if name != "warehouse"]
+    named = [name for name in decision.to if name != "warehouse"]
+    to = [name for name in named if not passes(name)]
+    # where the record itself is sent, one of its rows tells the outbox so
+    itself = [f"{name}{RECORD}{record}" for name in named if name not in to]
     for entry in conversion.entries:
         resource = entry.resource
         kind, key = resource["resourceType"], resource["id"]
@@ -267,11 +272,12 @@ def staged_rows(record: int, landed_at: datetime, conversion: Conversion, decisi
             when,
             conversion.fhir_version,
             entry.deleted,
-            to,
+            [*to, *itself],
             digest(resource),
             text,
             _slots(entry),
         )
+        itself = []
 
 
 def said_once(rows: Iterable[Row]) -> Iterator[Row]:

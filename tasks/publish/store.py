@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from tasks.errors import Permanent
 from tasks.failpoints import reached
-from tasks.ledger import claims
+from tasks.ledger import claims, outbox_fill
 from tasks.ledger.db import Connection
 from tasks.publish import incoming
 
@@ -103,7 +103,7 @@ def settle(connection: Connection, batch_id: int, feed: str, partner: str, refre
     """Take what the table `incoming` says into store, tables and outbox, and close the batch."""
     counts = _write(connection, batch_id, feed, partner)
     refresh(connection, "changed")
-    queued = _enqueue(connection, batch_id)
+    queued = outbox_fill.fill(connection, batch_id)
     _close(connection, batch_id, queued)
     return Published(batch_id, *counts, queued)
 
@@ -123,35 +123,6 @@ def _write(connection: Connection, batch_id: int, feed: str, partner: str) -> tu
     ).fetchone()
     assert row is not None  # noqa: S101
     return int(row[0]), int(row[1]), int(row[2])
-
-
-def _enqueue(connection: Connection, batch_id: int) -> int:
-    """Put what changed into the outbox of every destination that a record is routed to or that has it already."""
-    cursor = connection.execute(
-        """
-        with wished as (
-            select distinct destination.name as destination, s.resource_type, s.id
-            from staging.resource s cross join lateral unnest(s.destinations) destination(name)
-            where s.batch_id = %(batch)s
-            union
-            select o.destination, c.resource_type, c.id
-            from changed c join ledger.outbox o on o.resource_type = c.resource_type and o.id = c.id
-        )
-        insert into ledger.outbox as o (destination, resource_type, id, wanted, state, batches)
-        select w.destination, w.resource_type, w.id, r.version_id, 'pending', array[%(batch)s::bigint]
-        from wished w
-        join fhir.resource r on r.resource_type = w.resource_type and r.id = w.id
-        left join ledger.outbox have
-            on have.destination = w.destination and have.resource_type = w.resource_type and have.id = w.id
-        where have.id is null or have.wanted < r.version_id or have.state in ('pending', 'refused')
-        order by 1, 2, 3
-        on conflict (destination, resource_type, id) do update set
-            wanted = excluded.wanted, state = 'pending', next_at = now(), attempts = 0, updated_at = now(),
-            batches = case when o.state = 'pending' then o.batches || excluded.batches else excluded.batches end
-        """,
-        {"batch": batch_id},
-    )
-    return cursor.rowcount
 
 
 def _close(connection: Connection, batch_id: int, queued: int) -> None:

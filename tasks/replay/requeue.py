@@ -17,18 +17,17 @@ order by r.id for update of r
 
 AGAIN = """
 with mine as (
-    select o.destination, o.resource_type, o.id, r.batch_id from ledger.record r
-    join fhir.resource v on v.record_id = r.id
-    join ledger.outbox o on o.resource_type = v.resource_type and o.id = v.id
-    where r.id = any(%s) and o.state = 'refused'
+    select o.destination, o.resource_type, o.id, array_agg(distinct r.batch_id) as batches from ledger.record r
+    join ledger.outbox o on o.state = 'refused' and o.records @> array[r.id]
+    where r.id = any(%s) group by 1, 2, 3
 ), pending as (
     update ledger.outbox o set
-        state = 'pending', attempts = 0, next_at = now(), updated_at = now(), batches = array[mine.batch_id]
+        state = 'pending', attempts = 0, next_at = now(), updated_at = now(), batches = mine.batches
     from mine where o.destination = mine.destination and o.resource_type = mine.resource_type and o.id = mine.id
-    returning mine.batch_id
+    returning mine.batches
 )
 update ledger.batch b set awaiting = b.awaiting + waiting.n, state = 'stored', published_at = null
-from (select batch_id, count(*) as n from pending group by 1) waiting where b.id = waiting.batch_id
+from (select unnest(batches) as batch_id, count(*) as n from pending group by 1) waiting where b.id = waiting.batch_id
 """
 
 SENT = """
@@ -36,6 +35,8 @@ with mine as (
     select resource_type, id from fhir.resource where record_id = any(%(records)s)
     union
     select resource_type, id from fhir.contribution where record_id = any(%(records)s)
+    union
+    select '!record', record::text from unnest(%(records)s::bigint[]) record
 )
 update ledger.outbox o set state = 'pending', attempts = 0, next_at = now(), updated_at = now(), batches = '{}'
 from mine

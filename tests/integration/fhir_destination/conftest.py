@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import threading
@@ -27,6 +28,7 @@ class Reply:
     body: bytes = b""
     commit: bool = False
     drop: bool = False
+    trickle: float = 0.0
 
 
 class Refused(Exception):
@@ -202,7 +204,8 @@ class FhirStub:
 def _patient(resource: dict[str, Any]) -> str:
     if resource["resourceType"] == "Patient":
         return f"Patient/{resource.get('id')}"
-    return resource.get("subject", {}).get("reference", "")
+    subject = resource.get("subject")
+    return subject.get("reference", "") if isinstance(subject, dict) else ""
 
 
 def _json(value: Any, status: int = 200) -> Reply:
@@ -248,12 +251,23 @@ class _Handler(BaseHTTPRequestHandler):
         if reply.drop:
             self.close_connection = True
             return
+        if reply.trickle:
+            self._trickle(reply)
+            return
         self.send_response(reply.status)
         for name, value in reply.headers.items():
             self.send_header(name, value)
         self.send_header("Content-Length", str(len(reply.body)))
         self.end_headers()
         self.wfile.write(reply.body)
+
+    def _trickle(self, reply: Reply) -> None:
+        """Send a byte now and then until the client has had enough."""
+        self.close_connection = True
+        with contextlib.suppress(OSError):
+            for byte in b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n" + b" " * 100_000:
+                self.wfile.write(bytes([byte]))
+                time.sleep(reply.trickle)
 
 
 @pytest.fixture

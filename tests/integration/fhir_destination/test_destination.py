@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from email.utils import formatdate
-from time import time
+from time import monotonic, time
 
 import pytest
 
@@ -166,6 +166,111 @@ def test_an_answer_lost_before_the_commit_is_told_as_not_sent(stub, destination,
     stub.script = [reply(drop=True)]
     assert set(send(destination(), patients(5)).values()) == {"retry"}
     assert set(send(destination(), patients(5)).values()) == {"sent"}
+
+
+def test_an_answer_that_trickles_is_given_up_and_read_back(stub, destination, reply):
+    stub.script = [reply(commit=True, trickle=0.05)]
+    began = monotonic()
+    outcomes = list(destination(timeout=1.0).send(patients(5)))
+    assert {(o.status, o.code) for o in outcomes} == {("sent", "read-back")}
+    assert monotonic() - began < 30
+    assert set(stub.writes.values()) == {1}
+
+
+def test_a_transaction_that_meets_another_writer_is_sent_again_whole(stub, destination, reply):
+    stub.script = [reply(409), reply(409)]
+    assert set(send(destination(parallel=1), patients(40)).values()) == {"sent"}
+    assert len(stub.requests) == 3
+    stub.script = [reply(409)] * 8
+    assert set(send(destination(parallel=1), patients(40)).values()) <= {"sent", "unchanged"}
+
+
+def test_a_server_that_commits_late_is_looked_at_again_before_anything_is_sent_twice(stub, destination, reply):
+    stub.script = [reply(drop=True)]
+    late = [item("Patient", "late")]
+    real = stub.answer
+
+    def answer(method, path, body):
+        if method == "GET" and len(stub.requests) == 2:
+            stub.store["Patient/late"] = {**late[0].resource, "meta": {"versionId": "1"}}
+        return real(method, path, body)
+
+    stub.answer = answer
+    outcomes = list(destination().send(late))
+    assert [(o.status, o.code) for o in outcomes] == [("sent", "read-back")]
+    assert stub.writes == {}
+
+
+def test_references_by_search_become_references_to_what_they_find(stub, destination):
+    stub.integrity = True
+    npi = "http://hl7.org/fhir/sid/us-npi"
+    stub.store["Organization/there"] = {
+        "resourceType": "Organization", "id": "there", "meta": {"versionId": "1"},
+        "identifier": [{"system": npi, "value": "77"}],
+    }  # fmt: skip
+    items = [
+        item("Encounter", "e", serviceProvider=to(f"Organization?identifier={npi}|77"), subject=to("Patient/p"),
+             participant=[{"individual": to(f"Practitioner?identifier={npi}%7C9")}]),
+        item("Practitioner", "d", identifier=[{"system": npi, "value": "9"}]),
+        item("Patient", "p", managingOrganization=to(f"Organization?identifier={npi}|unknown")),
+    ]  # fmt: skip
+    assert set(send(destination(bundle="batch"), items).values()) == {"sent"}
+    assert stub.store["Encounter/e"]["serviceProvider"] == to("Organization/there")
+    assert stub.store["Encounter/e"]["participant"] == [{"individual": to("Practitioner/d")}]
+    assert stub.store["Patient/p"]["managingOrganization"] == to(f"Organization?identifier={npi}|unknown")
+    assert stub.order.index("Practitioner/d") < stub.order.index("Encounter/e")
+
+
+def test_what_the_server_knows_by_an_identifier_of_its_own_is_updated_there(stub, destination):
+    stub.integrity = True
+    mrn = "urn:oid:1.2.3"
+    stub.store["Patient/theirs"] = {
+        "resourceType": "Patient", "id": "theirs", "meta": {"versionId": "3"},
+        "identifier": [{"system": mrn, "value": "100482"}],
+    }  # fmt: skip
+    items = [
+        item("Patient", "p", identifier=[{"system": mrn, "value": "100482"}], active=True),
+        item("Patient", "unnumbered", active=True),
+        item("Observation", "o", subject=to("Patient/p")),
+    ]
+    outcomes = {o.item.id: o for o in destination(match={"Patient": mrn}).send(items)}
+    assert {o.status for o in outcomes.values()} == {"sent"}
+    assert outcomes["p"].remote_id == "theirs"
+    assert stub.store["Patient/theirs"]["identifier"] == [{"system": mrn, "value": "100482"}]
+    assert stub.store["Observation/o"]["subject"] == to("Patient/theirs")
+    assert outcomes["unnumbered"].remote_id != "unnumbered"
+
+
+def test_an_id_that_the_server_does_not_know_any_more_is_asked_for_anew(stub, destination, refused):
+    where = destination(ids="server")
+    where.remember({"Patient/p": "lost"})
+    real = stub._write
+
+    def write(method, url, *rest):
+        if url == "Patient/lost":
+            raise refused(405, "not-supported")
+        return real(method, url, *rest)
+
+    stub._write = write
+    (outcome,) = where.send([item("Patient", "p")])
+    assert outcome.status == "sent"
+    assert outcome.remote_id.startswith("remote-")
+
+
+def test_a_rate_limit_is_kept_to_and_everything_arrives(stub, destination, reply):
+    real, times = stub.answer, []
+
+    def answer(method, path, body):
+        now = monotonic()
+        if len([one for one in times if now - one < 0.2]) >= 4:
+            return reply(429, {"Retry-After": "0.2"})
+        times.append(now)
+        return real(method, path, body)
+
+    stub.answer = answer
+    where = destination(max_entries=5, attempts=10)
+    assert set(send(where, patients(150)).values()) == {"sent"}
+    assert set(stub.writes.values()) == {1}
 
 
 def test_a_success_page_of_a_proxy_is_not_believed(stub, destination, reply):

@@ -121,6 +121,27 @@ def test_bundles_are_taken_apart_and_their_urns_become_ids(stub, run_load, tmp_p
     assert len(stub.store) == 4
 
 
+def test_what_bundles_create_under_the_same_condition_is_there_once(stub, run_load, tmp_path):
+    stub.integrity = True
+    npi = "http://hl7.org/fhir/sid/us-npi"
+    for number in range(3):
+        doctor = {"resourceType": "Practitioner", "identifier": [{"system": npi, "value": "9"}]}
+        condition = {"ifNoneExist": f"identifier={npi}|9"}
+        visit = {
+            "resourceType": "Encounter",
+            "participant": [{"individual": to(f"Practitioner?identifier={npi}|9")}, {"individual": to("urn:uuid:d")}],
+        }
+        created = entry("urn:uuid:d", doctor)
+        created["request"] |= condition
+        bundle = {"resourceType": "Bundle", "type": "transaction"}
+        bundle["entry"] = [entry(f"urn:uuid:visit-{number}", visit), created]
+        (tmp_path / f"{number}.json").write_text(json.dumps(bundle))
+    assert json.loads(run_load("--json", tmp_path))["duplicate"] == 2
+    [doctor] = [key for key in stub.store if key.startswith("Practitioner/")]
+    visits = [one for key, one in stub.store.items() if key.startswith("Encounter/")]
+    assert [one["participant"] for one in visits] == [[{"individual": to(doctor)}] * 2] * 3
+
+
 def test_an_exported_folder_is_loaded_with_its_deletions(stub, run_load, tmp_path):
     stub.store = {"Patient/old": {"meta": {"versionId": "1"}}}
     write(tmp_path / "out/Patient.000.ndjson", [resource("Patient", "new")])

@@ -7,6 +7,7 @@ from prefect.cache_policies import NO_CACHE
 
 from tasks.deliver.drain import drain
 from tasks.destinations import open_destination
+from tasks.dispatch.records import Records
 from tasks.ledger import claims
 from tasks.ledger.db import connect
 from tasks.settings import settings
@@ -24,7 +25,7 @@ def deliver(destination_name: str, run_id: str) -> dict[str, int]:
             claims.claim(config.warehouse_url, f"destination:{destination_name}", run_id, config.lease_seconds),
             connect(config.warehouse_url) as connection,
         ):
-            return dict(drain(connection, destination_name, destination))
+            return dict(drain(connection, destination_name, destination, Records(connection)))
     except claims.Busy:
         return {}
     finally:

@@ -1,0 +1,51 @@
+"""Fills the outbox inside the publishing transaction: what each destination should have."""
+
+from __future__ import annotations
+
+from tasks.ledger.db import Connection
+
+RECORD = "!record"
+"""In a row's destinations behind a name and before the record's number: it is sent the record itself.
+
+In the outbox such a row has this as its resource type and the record's number as its id.
+"""
+
+FILL = """
+with wished as (
+    select destination.name as destination, s.resource_type, s.id, s.record_id, null::int as version
+    from staging.resource s cross join lateral unnest(s.destinations) destination(name)
+    where s.batch_id = %(batch)s and destination.name not like %(record)s
+    union all
+    select o.destination, c.resource_type, c.id, c.record_id, null
+    from changed c join ledger.outbox o on o.resource_type = c.resource_type and o.id = c.id
+    union all
+    select split_part(destination.name, '!', 1), '!record', s.record_id::text, s.record_id, 1
+    from staging.resource s cross join lateral unnest(s.destinations) destination(name)
+    where s.batch_id = %(batch)s and destination.name like %(record)s
+), wanted as (
+    select destination, resource_type, id, array_agg(distinct record_id) as records, max(version) as version
+    from wished group by 1, 2, 3
+)
+insert into ledger.outbox as o (destination, resource_type, id, wanted, state, batches, records)
+select w.destination, w.resource_type, w.id, coalesce(w.version, r.version_id), 'pending', array[%(batch)s::bigint],
+       w.records
+from wanted w
+left join fhir.resource r on r.resource_type = w.resource_type and r.id = w.id
+left join ledger.outbox have
+    on have.destination = w.destination and have.resource_type = w.resource_type and have.id = w.id
+where (r.id is not null or w.version is not null)
+  and (have.id is null or have.wanted < coalesce(w.version, r.version_id) or have.state in ('pending', 'refused'))
+order by 1, 2, 3
+on conflict (destination, resource_type, id) do update set
+    wanted = excluded.wanted, state = 'pending', next_at = now(), attempts = 0, updated_at = now(),
+    batches = case when o.state = 'pending' then o.batches || excluded.batches else excluded.batches end,
+    records = case when o.state = 'pending' then o.records || excluded.records else excluded.records end
+"""
+
+
+def fill(connection: Connection, batch_id: int) -> int:
+    """Queue what changed for every destination that a record is routed to or that has it already; return how much.
+
+    Reads the batch's staged rows and the temporary table `changed`.
+    """
+    return connection.execute(FILL, {"batch": batch_id, "record": f"%{RECORD}%"}).rowcount

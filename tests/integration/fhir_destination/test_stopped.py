@@ -1,0 +1,208 @@
+"""A destination that is stopped while everything comes, and started after it: the outbox is its queue."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from tasks.deliver import drain as draining
+from tasks.deliver.drain import drain
+from tasks.deliver.memory import MemoryDestination, MemoryOptions, box
+from tasks.destinations import open_destination
+from tasks.ledger import outbox
+from tasks.ledger.db import connect
+
+sys.path.insert(0, str(Path(__file__).parent))
+from whole_day import WholeDay
+
+MEDPLUM = Path(__file__).parents[2] / "interop" / "medplum.mjs"
+DOWN = "kind: fhir\nbase_url: http://127.0.0.1:9/fhir\nbackoff: 0.01\nattempts: 1\n"
+
+
+@pytest.fixture
+def whole_day(warehouse_url, tmp_path, monkeypatch):
+    return WholeDay(warehouse_url, tmp_path, monkeypatch)
+
+
+def deliver(day, *, now=True):
+    """Drain as the flow does, once; return counts by status."""
+    with connect(day.url) as connection:
+        if now:
+            connection.execute("update ledger.destination set paused_until = null")
+        destination = open_destination("clinic")
+        try:
+            return drain(connection, "clinic", destination)
+        finally:
+            destination.close()
+
+
+def test_a_destination_that_was_stopped_gets_everything_once_and_in_order(whole_day, stub, monkeypatch):
+    monkeypatch.setattr(draining, "ROUND", 300)
+    whole_day.destination(DOWN)
+    whole_day.drop(3)
+    whole_day.run()
+    queue = "select resource_type, id, batches, attempts, next_at from ledger.outbox order by 1, 2"
+    before = whole_day.rows(queue)
+    assert set(deliver(whole_day)) == {"retry"}
+    assert whole_day.rows(queue) == before
+    assert whole_day.rows("select count(*) from ledger.load_receipt") == [(0,)]
+    [(failures, paused)] = whole_day.rows("select failures, paused_until > now() from ledger.destination")
+    assert (failures, paused) == (1, True)
+    assert deliver(whole_day, now=False) == {}
+
+    stub.integrity = True
+    whole_day.destination(f"kind: fhir\nbase_url: {stub.url}\nbackoff: 0.01\n")
+    store = whole_day.store()
+    assert deliver(whole_day)["sent"] >= len(store) > 1000
+    assert stub.store.keys() == store.keys()
+    assert set(stub.writes.values()) == {1}
+    assert whole_day.rows("select count(*) from ledger.outbox where state <> 'confirmed'") == [(0,)]
+    assert whole_day.rows("select count(*) from ledger.batch where state <> 'published'") == [(0,)]
+    assert whole_day.rows("select failures from ledger.destination") == [(0,)]
+
+
+@pytest.mark.slow
+def test_medplums_own_router_takes_the_whole_demo_within_its_limits(whole_day):
+    """Runs where `SLUICE_MEDPLUM` is a folder in which `npm install @medplum/fhir-router` was done."""
+    folder = os.environ.get("SLUICE_MEDPLUM", "")
+    if not shutil.which("node") or not (Path(folder) / "node_modules/@medplum/fhir-router").is_dir():
+        pytest.skip("needs node, and SLUICE_MEDPLUM: a folder with `npm install @medplum/fhir-router`")
+    whole_day.destination(DOWN)
+    whole_day.drop()
+    whole_day.run()
+    deliver(whole_day)
+    process = subprocess.Popen(["node", str(MEDPLUM), folder], stdout=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout is not None
+        base = f"http://127.0.0.1:{int(process.stdout.readline())}"
+        whole_day.destination(f"kind: fhir\nbase_url: {base}\n")
+        counts = deliver(whole_day)
+        refused = whole_day.rows(
+            "select resource_type, finding, count(*) from ledger.load_receipt where status = 'refused' group by 1, 2"
+        )
+        assert refused == []
+        assert set(counts) <= {"sent", "unchanged"}
+        wanted = Counter(key.partition("/")[0] for key in whole_day.store())
+        assert held(base, wanted) == wanted
+    finally:
+        process.terminate()
+        process.wait(20)
+        process.stdout.close()
+
+
+def held(base, kinds):
+    """How many resources of each type the server counts."""
+    import httpx
+
+    with httpx.Client(base_url=base, timeout=60) as http:
+        return Counter({kind: http.get(f"/{kind}?_summary=count&_total=accurate").json()["total"] for kind in kinds})
+
+
+@pytest.fixture
+def clinic(whole_day, request):
+    """A memory destination of the test's own, with some of the day waiting for it."""
+    whole_day.destination(f"kind: memory\nbox: {request.node.name}\n")
+    whole_day.drop(2)
+    whole_day.run()
+    return box(request.node.name)
+
+
+def test_every_record_that_says_what_was_refused_is_quarantined(whole_day, clinic):
+    many = """
+        select id, records from ledger.outbox where resource_type = 'Patient' order by cardinality(records) desc limit 1
+    """
+    [(patient, records)] = whole_day.rows(many)
+    assert len(records) > 1
+    clinic.judge = lambda item: "business-rule" if item.id == patient else None
+    deliver(whole_day)
+    stopped = whole_day.rows("select record_id, findings from ledger.quarantine where stage = 'deliver'")
+    assert {row[0] for row in stopped} == set(records)
+    assert {row[1][0]["code"] for row in stopped} == {"business-rule at Patient"}
+    assert whole_day.rows("select * from ops.invariant") == []
+
+
+def test_what_refers_to_a_thing_that_waits_for_its_time_waits_too(whole_day, clinic):
+    with connect(whole_day.url) as connection:
+        later = "update ledger.outbox set next_at = now() + interval '1 hour' where resource_type = 'Patient'"
+        connection.execute(later)
+    deliver(whole_day)
+    kinds = {key.partition("/")[0] for key in clinic.order}
+    assert "Organization" in kinds
+    assert not kinds & {"Patient", "Observation", "Encounter", "DiagnosticReport"}
+    with connect(whole_day.url) as connection:
+        connection.execute("update ledger.outbox set next_at = now()")
+    deliver(whole_day)
+    at = {key: number for number, key in enumerate(clinic.order)}
+    assert clinic.held.keys() == whole_day.store().keys()
+    assert max(Counter(clinic.order).values()) == 1
+    assert at
+
+
+def test_what_a_destination_stumbles_over_again_and_again_is_given_up(whole_day, monkeypatch):
+    whole_day.destination("kind: memory\nbox: given-up\n")
+    whole_day.drop(1)
+    whole_day.run()
+    with connect(whole_day.url) as connection:
+        connection.execute("update ledger.outbox set attempts = %s", (draining.GIVE_UP,))
+        destination = _Stumbling(MemoryOptions(kind="memory", box="given-up"), {})
+        counts = drain(connection, "clinic", destination)
+    assert set(counts) == {"sent", "refused"}
+    codes = whole_day.rows("select distinct finding from ledger.load_receipt where status = 'refused'")
+    assert codes == [("given-up at Patient.name",)]
+
+
+class _Stumbling(MemoryDestination):
+    """Fails over patients, each time."""
+
+    def send(self, items):
+        from tasks.deliver.port import Outcome
+        from tasks.model import Finding
+
+        for item in items:
+            if item.resource_type == "Patient":
+                yield Outcome(item, "retry", "500", Finding("exception", "Patient.name", "error"))
+            else:
+                yield self._one(item)
+
+
+def test_an_id_that_the_destination_assigned_is_used_by_the_next_process(whole_day, stub):
+    whole_day.destination(f"kind: fhir\nbase_url: {stub.url}\nids: server\nbackoff: 0.01\n")
+    stub.integrity = True
+    whole_day.drop(1)
+    whole_day.run()
+    deliver(whole_day)
+    assert whole_day.rows("select count(*) from ledger.outbox where state <> 'confirmed'") == [(0,)]
+    [(theirs,)] = whole_day.rows("select remote_id from ledger.outbox where resource_type = 'Patient' limit 1")
+    assert theirs.startswith("remote-")
+    with connect(whole_day.url) as connection:
+        connection.execute("update ledger.outbox set state = 'pending' where resource_type = 'Patient'")
+    stub.requests.clear()
+    stub.bundles.clear()
+    deliver(whole_day)
+    urls = [url for bundle in stub.bundles for url in bundle]
+    assert f"Patient/{theirs}" in urls
+    assert not [url for url in urls if "?" in url]
+
+
+def test_a_paused_destination_is_asked_again_later_and_later(warehouse_url):
+    with connect(warehouse_url) as connection:
+        for _ in range(12):
+            outbox.pause(connection, "ehr", "503")
+        query = "select extract(epoch from paused_until - now()), why from ledger.destination"
+        with psycopg.connect(warehouse_url) as other:
+            [(seconds, why)] = other.execute(query).fetchall()
+        assert (290 < seconds <= 300, why) == (True, "503")
+        outbox.pause(connection, "ehr", "429", 7)
+        with psycopg.connect(warehouse_url) as other:
+            [(seconds, _)] = other.execute(query).fetchall()
+        assert 0 < seconds <= 7
+        outbox.resume(connection, "ehr")
+        assert json.dumps(connection.execute("select failures from ledger.destination").fetchall()) == "[[0]]"
