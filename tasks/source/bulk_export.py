@@ -20,9 +20,10 @@ from mappings.engine import json as fhir_json
 from tasks.errors import SluiceError, Transient
 from tasks.http import Retry
 from tasks.http_pace import Pace
+from tasks.source.bulk_checker import Checker, Follow
 from tasks.source.bulk_folder import ExportFolder
 from tasks.source.bulk_job import BulkFile, JobFailed, JobGone, Manifest, Watch, await_manifest, delete, kick_off
-from tasks.source.bulk_lines import Checked, Checker
+from tasks.source.bulk_lines import Checked
 from tasks.source.bulk_request import ExportRequest
 from tasks.source.bulk_stream import FileChanged, FileStream, Validator
 
@@ -169,26 +170,27 @@ class Exporter:
         again: list[BulkFile] = []
         gone = threading.Event()
 
-        def finish(file: BulkFile) -> None:
-            if not self._finish(file, last):
+        def finish(file: BulkFile, follow: Follow) -> None:
+            if not self._finish(file, follow.result(), last):
                 again.append(file)
 
         def one(file: BulkFile) -> None:
             # A file whose time is up leads to a new job: what is not begun would be dropped with the old one.
             if gone.is_set() and self._summary.kick_offs < self._new_jobs:
                 return
+            follow = self._checker.follow(self._folder.part(file), "" if file.type == "Resource" else file.type)
             try:
-                self._download(file, manifest)
+                self._download(file, manifest, follow)
             except SluiceError as error:
+                follow.drop()
                 self._failed(file, error, failed, again, last)
                 if isinstance(error, JobGone):
                     gone.set()
             else:
-                large = self._checker.is_large(self._folder.part(file))
-                if large:
-                    checks.append(behind.submit(finish, file))
+                if follow.is_large:
+                    checks.append(behind.submit(finish, file, follow))
                 else:
-                    finish(file)
+                    finish(file, follow)
 
         checks: list[Future[None]] = []
         with (
@@ -216,10 +218,9 @@ class Exporter:
                 return
         failed[file.name] = error
 
-    def _finish(self, file: BulkFile, last: bool) -> bool:
-        """Check a file and give it its name; say no where it is cut short and fetching it again may help."""
+    def _finish(self, file: BulkFile, found: Checked, last: bool) -> bool:
+        """Give a checked file its name; say no where it is cut short and fetching it again may help."""
         part = self._folder.part(file)
-        found = self._checker.check(part, "" if file.type == "Resource" else file.type)
         # A file that ends too early without the connection saying so shows in its last line or in its count.
         if not last and (_short(found, file) or (found.broken and found.places[-1] == found.lines)):
             part.unlink(missing_ok=True)
@@ -230,7 +231,7 @@ class Exporter:
         self._say()
         return True
 
-    def _download(self, file: BulkFile, manifest: Manifest) -> None:
+    def _download(self, file: BulkFile, manifest: Manifest, follow: Follow) -> None:
         part = self._folder.part(file)
         state = part.with_name(part.name + ".state")
         validator = _resume(part, state)
@@ -244,6 +245,9 @@ class Exporter:
                 before, size = size, size + len(chunk)
                 if before <= _RESUMABLE < size:
                     _note_state(state, known[-1])
+                if follow.wants(size):
+                    target.flush()
+                    follow.to(size)
                 with self._mutex:
                     self._progress.size += len(chunk)
                 self._say()

@@ -24,6 +24,7 @@ from tasks.source.bulk_lines import BOM, Checked, LineCheck
 
 PROGRESS = ".sluice-export"
 _ONE_BY_ONE = 32
+_EARLY = 8 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +120,9 @@ class ExportFolder:
         target.parent.mkdir(exist_ok=True)
         if not check.clean:
             self._rewrite(part, file)
+        if check.size >= _EARLY:
+            # While others still come in: at the end there is less to wait for.
+            durable(part)
         part.replace(target)
         fetched = Fetched(
             file.name,
@@ -202,8 +206,9 @@ class ExportFolder:
             os.sync()
             return
         for name in self.fetched:
-            with (self.path / name).open("rb") as file:
-                os.fsync(file.fileno())
+            durable(self.path / name)
+        for folder in {(self.path / name).parent for name in self.fetched}:
+            durable(folder)
 
     def close(self) -> None:
         """Let another process at the folder."""
@@ -224,8 +229,13 @@ def write_atomically(path: Path, data: bytes) -> None:
         file.flush()
         os.fsync(file.fileno())
     temporary.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY)
+    durable(path.parent)
+
+
+def durable(path: Path) -> None:
+    """Wait until a file's bytes, or a folder's names, are on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
     try:
-        os.fsync(folder)
+        os.fsync(descriptor)
     finally:
-        os.close(folder)
+        os.close(descriptor)

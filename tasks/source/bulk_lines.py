@@ -1,18 +1,10 @@
-"""NDJSON checked: lines counted, blank and broken ones found by number, nothing kept.
-
-Run as a module it is a helper process: it reads a line `path<TAB>expected type` and answers with the check as JSON.
-"""
+"""NDJSON checked: lines counted, blank and broken ones found by number, nothing kept."""
 
 from __future__ import annotations
 
-import json
-import os
 import re
-import subprocess
-import sys
-import threading
 from array import array
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
@@ -20,9 +12,9 @@ import msgspec
 BOM = b"\xef\xbb\xbf"
 _KEPT_PLACES = 100
 _ODD_START = re.compile(rb"\n[^{]")
+_BRACE = ord("{")
 _BLOCK = 1 << 18
-_LARGE = 8 << 20
-"""From this size on a file is checked by a helper process, so that checking does not hold up the downloads."""
+_LONG = 300
 
 
 class _Line(msgspec.Struct):
@@ -51,14 +43,39 @@ class Checked:
     clean: bool = True
 
 
-class LineCheck:
+class _Blocks:
+    """Cuts a file whose bytes are fed in into blocks of whole lines."""
+
+    def __init__(self) -> None:
+        self._tail: list[bytes] = []
+
+    def feed(self, chunk: bytes) -> None:
+        """Take the next bytes."""
+        end = chunk.rfind(b"\n") + 1
+        if not end:
+            self._tail.append(chunk)
+            return
+        block = b"".join((*self._tail, chunk[:end]))
+        self._tail = [chunk[end:]] if end < len(chunk) else []
+        self._block(block)
+
+    def _rest(self) -> bytes:
+        """Return what stands behind the last line's end."""
+        last, self._tail = b"".join(self._tail), []
+        return last
+
+    def _block(self, block: bytes) -> None:
+        raise NotImplementedError
+
+
+class LineCheck(_Blocks):
     """Checks one file whose bytes are fed in; `expected` is a resource type, or empty where any will do."""
 
     def __init__(self, expected: str = "") -> None:
+        super().__init__()
         self._expected = expected
         self._found = Checked()
         self._places: list[int] = []
-        self._tail: list[bytes] = []
         self._seen = array("q")
         decoder = msgspec.json.Decoder(_Line)
         self._decode, self._decode_lines = decoder.decode, decoder.decode_lines
@@ -66,37 +83,32 @@ class LineCheck:
     def feed(self, chunk: bytes) -> None:
         """Take the next bytes."""
         self._found.size += len(chunk)
-        end = chunk.rfind(b"\n") + 1
-        if not end:
-            self._tail.append(chunk)
-            return
-        block = b"".join((*self._tail, chunk[:end]))
-        self._tail = [chunk[end:]] if end < len(chunk) else []
-        if not self._quick(block):
-            for line in block[:-1].split(b"\n"):
-                self._line(line)
+        super().feed(chunk)
 
     def close(self) -> Checked:
         """Take the end of the file and return what was found."""
-        last = b"".join(self._tail)
-        self._tail = []
-        if last:
+        if last := self._rest():
             self._found.clean = False
             self._line(last)
         self._found.places = tuple(self._places)
         self._found.duplicates = len(self._seen) - len(set(self._seen))
         return self._found
 
+    def _block(self, block: bytes) -> None:
+        if not self._quick(block):
+            for line in block[:-1].split(b"\n"):
+                self._line(line)
+
     def _quick(self, block: bytes) -> bool:
         """Count whole lines at once; say no where one of them wants a closer look."""
-        lines = block.count(b"\n")
-        if block[:1] != b"{" or _ODD_START.search(block) or b"\r" in block:
+        if b"\r" in block:
             return False
         try:
             found = self._decode_lines(block)
         except (msgspec.DecodeError, UnicodeDecodeError):
             return False
-        if len(found) != lines:
+        lines = len(found)
+        if not _one_a_line(block, lines):
             return False
         self._found.lines += lines
         self._found.resources += lines
@@ -137,6 +149,38 @@ class LineCheck:
             self._seen.append(hash((found.resourceType, found.id)))
 
 
+def _one_a_line(block: bytes, objects: int) -> bool:
+    """Say whether every line of a block begins with a brace and there are as many as `objects`."""
+    if objects * _LONG > len(block):
+        return block[:1] == b"{" and not _ODD_START.search(block) and block.count(b"\n") == objects
+    # Searching for one line's end after the other skips over what long lines hold.
+    find, lines, at, end = block.find, 0, 0, len(block)
+    while at < end:
+        if block[at] != _BRACE:
+            return False
+        at = find(b"\n", at) + 1
+        lines += 1
+    return lines == objects
+
+
+class LineCount(_Blocks):
+    """Counts the lines of one file whose bytes are fed in; blank ones are none."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._lines = 0
+
+    def close(self) -> int:
+        """Return how many lines there were."""
+        return self._lines + bool(self._rest().strip())
+
+    def _block(self, block: bytes) -> None:
+        if block[:1] == b"{" and not _ODD_START.search(block):
+            self._lines += block.count(b"\n")
+        else:
+            self._lines += sum(1 for line in block.split(b"\n") if line.strip())
+
+
 def check_file(path: Path, expected: str) -> Checked:
     """Return what the file at `path` holds."""
     check = LineCheck(expected)
@@ -144,57 +188,3 @@ def check_file(path: Path, expected: str) -> Checked:
         while block := file.read(_BLOCK):
             check.feed(block)
     return check.close()
-
-
-class Checker:
-    """Checks files for many threads: small ones at once, large ones in a helper process that ends with this one."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._helper: subprocess.Popen[str] | None = None
-
-    def is_large(self, path: Path) -> bool:
-        """Say whether a file is better checked by the helper, while other files come in."""
-        return path.stat().st_size >= _LARGE and (os.cpu_count() or 1) > 1
-
-    def check(self, path: Path, expected: str) -> Checked:
-        """Return what the file at `path` holds."""
-        if not self.is_large(path):
-            return check_file(path, expected)
-        with self._lock:
-            return self._ask(f"{path}\t{expected}\n") or check_file(path, expected)
-
-    def close(self) -> None:
-        """End the helper."""
-        if self._helper is not None:
-            self._helper.communicate()
-            self._helper = None
-
-    def _ask(self, question: str) -> Checked | None:
-        """Return the helper's answer; None where it died, since the file can be checked here as well."""
-        if self._helper is None:
-            self._helper = subprocess.Popen(
-                [sys.executable, "-m", __name__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-            )
-        assert self._helper.stdin is not None  # noqa: S101 - both are pipes
-        assert self._helper.stdout is not None  # noqa: S101
-        try:
-            self._helper.stdin.write(question)
-            self._helper.stdin.flush()
-            values = json.loads(self._helper.stdout.readline())
-        except (OSError, ValueError):
-            self.close()
-            return None
-        return Checked(**{**values, "places": tuple(values["places"])})
-
-
-def main() -> None:
-    """Answer questions until there are no more: the end of the asking process is the end of this one."""
-    for question in sys.stdin:
-        path, _, expected = question.rstrip("\n").rpartition("\t")
-        sys.stdout.write(json.dumps(asdict(check_file(Path(path), expected))) + "\n")
-        sys.stdout.flush()
-
-
-if __name__ == "__main__":
-    main()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import re
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -22,12 +22,13 @@ from tasks.http_auth import connection_auth, read_auth
 from tasks.http_pace import Pace
 from tasks.model import Offer
 from tasks.source.bulk_job import BulkFile, JobFailed, JobGone, Manifest, Watch, await_manifest, delete, kick_off
-from tasks.source.bulk_lines import Checked, LineCheck
+from tasks.source.bulk_lines import LineCount
 from tasks.source.bulk_request import ExportRequest, instant
 from tasks.source.bulk_stream import FileStream
 from tasks.source.port import SourceOptions, SourceState
 
 _TELLING = {"error", "fatal", None}
+_OF_A_JOB = {"status_url", "manifest", "short"}
 
 
 class BulkOptions(SourceOptions):
@@ -59,7 +60,8 @@ class BulkOptions(SourceOptions):
 class FhirBulkSource:
     """Hands over the files of one export after another.
 
-    The cursor holds `since`, and while a job is under way its `status_url` and, once complete, its `manifest`.
+    The cursor holds `since`, and while a job is under way its `status_url`, once complete its `manifest`, and the names
+    of files that are `short` of the manifest's count.
     """
 
     Options: ClassVar[type[SourceOptions]] = BulkOptions
@@ -78,7 +80,6 @@ class FhirBulkSource:
         self._stream = FileStream(self._http, base, Pace(options.parallel), self._retry)
         self._lock = threading.Lock()
         self._state: SourceState | None = None
-        self._short: set[str] = set()
 
     def poll(self, state: SourceState) -> Iterator[Offer]:
         """Begin an export or go on with the one under way; yield its files once it is complete."""
@@ -98,15 +99,18 @@ class FhirBulkSource:
         """
         file = BulkFile(**offer.meta["file"])
         manifest = Manifest(offer.version, offer.meta["requires_token"], ())
-        check = LineCheck()
+        # A part of a file says nothing about how many lines the whole has. What a line holds, parsing looks at.
+        count = LineCount() if not offset and file.count is not None else None
         try:
             for chunk in self._stream.read(file, manifest, offset):
-                check.feed(chunk)
+                if count is not None:
+                    count.feed(chunk)
                 yield chunk
         except JobGone as error:
             self._forget_job()
             raise Transient(f"{error}; the next poll begins a new export") from None
-        self._reconcile(offer, file, check.close(), offset)
+        if count is not None and file.count is not None and count.close() < file.count:
+            self._note_short(offer.name)
 
     def finish(self, offer: Offer, state: SourceState) -> None:
         """Nothing is left to do for one file: the job as a whole is deleted."""
@@ -122,7 +126,7 @@ class FhirBulkSource:
         manifest = Manifest.from_json(cursor["manifest"])
         if any(f.kind != "error" and not _landed(state, f, manifest) for f in manifest.files):
             return
-        problems = self._problems(manifest)
+        problems = self._problems(manifest, cursor.get("short", ()))
         status_url = cursor["status_url"]
         if problems or not manifest.transaction_time:
             state.save(_without_job(cursor))
@@ -173,15 +177,16 @@ class FhirBulkSource:
             if self._state is not None:
                 self._state.save(_without_job(dict(self._state.cursor())))
 
-    def _reconcile(self, offer: Offer, file: BulkFile, check: Checked, offset: int) -> None:
-        # A part of a file says nothing about how many lines the whole has.
-        if not offset and file.count is not None and check.resources < file.count:
-            with self._lock:
-                self._short.add(offer.name)
+    def _note_short(self, name: str) -> None:
+        """Remember, for a later process too, that the export is partial."""
+        with self._lock:
+            if self._state is not None:
+                cursor = dict(self._state.cursor())
+                self._state.save({**cursor, "short": sorted({*cursor.get("short", ()), name})})
 
-    def _problems(self, manifest: Manifest) -> list[str]:
+    def _problems(self, manifest: Manifest, short: Iterable[str]) -> list[str]:
         problems = list(manifest.problems)
-        problems += [f"{name} holds fewer resources than the manifest says" for name in sorted(self._short)]
+        problems += [f"{name} holds fewer resources than the manifest says" for name in short]
         for file in manifest.files:
             if file.kind == "error" and self._tells(file, manifest):
                 problems.append(f"the server reports errors in {file.name}")
@@ -223,4 +228,4 @@ def _offer(file: BulkFile, manifest: Manifest) -> Offer:
 
 
 def _without_job(cursor: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in cursor.items() if name not in {"status_url", "manifest"}}
+    return {name: value for name, value in cursor.items() if name not in _OF_A_JOB}

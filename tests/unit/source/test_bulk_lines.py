@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import json
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.source.bulk_lines import Checked, Checker, LineCheck, check_file
+from tasks.source.bulk_lines import Checked, LineCheck, LineCount
 
 LINES = [
     b'{"resourceType":"Patient","id":"a"}',
@@ -69,18 +68,10 @@ def test_duplicates_and_other_types_are_counted():
     assert (found.resources, found.duplicates, found.other_type) == (3, 1, 1)
 
 
-@pytest.fixture
-def checker(monkeypatch):
-    monkeypatch.setattr("tasks.source.bulk_lines._LARGE", 1000)
-    made = Checker()
-    yield made
-    made.close()
-
-
-def test_a_large_file_is_checked_by_a_helper_with_the_same_result_even_if_it_dies(checker, tmp_path):
-    path = tmp_path / "a\tfile.ndjson"
-    path.write_bytes(b"\n".join(LINES * 50))
-    assert checker.check(path, "Patient") == check_file(path, "Patient")
-    checker._helper.kill()
-    checker._helper.wait()
-    assert checker.check(path, "Patient") == check_file(path, "Patient")
+@given(st.lists(st.sampled_from([*LINES, b"\r", b"x"]), max_size=12), st.integers(1, 50), st.booleans())
+def test_lines_are_counted_without_the_blank_ones_however_they_are_cut(lines, size, ended):
+    data = b"\n".join(lines) + b"\n" * ended
+    count = LineCount()
+    for start in range(0, len(data), size):
+        count.feed(data[start : start + size])
+    assert count.close() == sum(1 for line in data.split(b"\n") if line.strip())
