@@ -11,7 +11,7 @@ export DO_NOT_TRACK := 1
 export GX_ANALYTICS_ENABLED := false
 export PREFECT_SERVER_ANALYTICS_ENABLED := false
 
-.PHONY: setup demo test test-all check up down bench clean lock
+.PHONY: setup demo test test-all check up down bench chaos clean lock
 
 setup: $(STAMP)
 
@@ -47,6 +47,10 @@ down: setup
 
 bench: setup
 	@$(BIN)/sluice bench
+
+# KILLS, SEED: how many, and which ones; the seed that was taken is printed
+chaos: setup
+	@$(BIN)/python -m infra.chaos --kills $(or $(KILLS),200) $(if $(SEED),--seed $(SEED))
 
 lock:
 	$(UV) pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-annotate --no-header \

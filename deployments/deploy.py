@@ -18,11 +18,13 @@ from deployments.changes import note_changes
 from flows.deliver import deliver_all
 from flows.expect import expect
 from flows.ingest import ingest
+from flows.reap import HEARTBEAT_SECONDS, TAG, reap
 from tasks import feed as feeds
 from tasks.destinations import destination_files
 
 POOL = "sluice"
-TAG = "sluice"
+
+REAP_SECONDS = 300
 
 
 def deploy(names: list[str], tell: Callable[[str], None], *, schedules: bool = True) -> None:
@@ -41,10 +43,13 @@ def deploy(names: list[str], tell: Callable[[str], None], *, schedules: bool = T
             tell(f"deliver/{name}: deployed, every 60s")
         _register(expect, "all", {}, Interval(300) if schedules else None, "late")
         tell("expect/all: deployed, every 300s")
+        _register(reap, "all", {}, Interval(REAP_SECONDS) if schedules else None, "reaper")
+        tell(f"reap/all: deployed, every {REAP_SECONDS}s")
     note_changes(feed.name for feed in chosen if feed.name in feeds.feed_files())
-    from deployments.alerts import register_alert
+    from deployments.alerts import register_alert, register_died
 
     register_alert(os.environ.get("SLUICE_ALERT_WEBHOOK"), tell)
+    register_died(tell)
 
 
 def _pool(client: SyncPrefectClient) -> None:
@@ -62,6 +67,8 @@ def _register(flow: Flow[..., Any], name: str, parameters: dict[str, str], sched
         tags=[TAG, *tags],
         description=f"Sluice: {flow.name} {name}",
         work_pool_name=POOL,
+        # in whatever process a worker runs it: without heartbeats nobody sees it die
+        job_variables={"env": {"PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(HEARTBEAT_SECONDS)}},
         entrypoint_type=EntrypointType.MODULE_PATH,
     )
     assert isinstance(deployment, RunnerDeployment)  # noqa: S101

@@ -19,6 +19,7 @@ def use_prefect() -> None:
         raise ConfigError("no Prefect server: run `sluice up`, or set PREFECT_API_URL")
     if not _answers(url):
         raise Transient("Prefect's server does not answer: see `sluice status`, or mend PREFECT_API_URL")
+    os.environ.setdefault("PREFECT_FLOWS_HEARTBEAT_FREQUENCY", "30")
     for name, value in values.items():
         if name.startswith(("PREFECT_", "DO_NOT_TRACK")):
             os.environ.setdefault(name, value)

@@ -49,7 +49,7 @@ def run(feed: Feed) -> None:
             Drain([feed.name], RUN).run(DRAIN_SECONDS, lambda: _drained(feed.name))
         else:
             with claims.claim(settings().warehouse_url, f"feed:{feed.name}", RUN, settings().lease_seconds) as token:
-                _take(feed, token)
+                take(feed, token)
         for destination in feed.destinations:
             _deliver(destination)
         _receipts(feed)
@@ -57,7 +57,8 @@ def run(feed: Feed) -> None:
         log.get_logger(feed=feed.name).info("busy")
 
 
-def _take(feed: Feed, token: int) -> None:
+def take(feed: Feed, token: int) -> None:
+    """Land, stage, gate and publish what a feed offers, and what an earlier run left."""
     config = settings()
     source = work.source(feed)
     stager = Stager(feed, work.landing(), work.pipeline(feed.name))

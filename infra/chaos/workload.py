@@ -18,7 +18,7 @@ from infra.dev.partners import Day, generate
 
 Feed = Literal["hl7", "csv", "mllp"]
 MESSAGES = 8
-LINES = 25
+LINES = 12
 _MESSAGE = re.compile(rb"MSH\|.*?(?=MSH\||BTS\||FTS\||\Z)", re.DOTALL)
 
 

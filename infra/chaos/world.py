@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import signal
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -37,11 +38,10 @@ class Unrest(Exception):
 
 
 @dataclass
-class World:
+class World(ABC):
     """A site's environment and what the chaos needs of it.
 
     - `env` is what its processes get; `url` its warehouse, `server` (database, schema) its FHIR destination's store.
-    - `receipts` reads what partners were given, as bytes by name.
     """
 
     folder: Path
@@ -50,7 +50,6 @@ class World:
     env: dict[str, str]
     url: str
     server: tuple[str, str]
-    receipts: Callable[[], Mapping[str, bytes]]
     began: list[ForkServerProcess] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -60,6 +59,10 @@ class World:
             "SLUICE_FAILPOINTS": str(self.points),
             "SLUICE_LEASE_SECONDS": str(LEASE_SECONDS),
         }
+
+    @abstractmethod
+    def given(self) -> Mapping[str, bytes]:
+        """Return the receipts that partners were given, by their names."""
 
     @property
     def points(self) -> Path:
@@ -115,7 +118,7 @@ class World:
         """Return what the site has become."""
         parts = picture.of_warehouse(self.url, self.pushed)
         parts["server"] = picture.of_server(*self.server)
-        parts["receipts"] = picture.of_receipts(self.receipts())
+        parts["receipts"] = picture.of_receipts(self.given())
         return picture.Picture(parts)
 
     def close(self) -> None:

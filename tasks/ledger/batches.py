@@ -181,6 +181,14 @@ def set_staged_rows(connection: Connection, batch_id: int, rows: int) -> None:
     connection.execute("update ledger.batch set staged_rows = %s where id = %s", (rows, batch_id))
 
 
+def known(connection: Connection, keys: Iterable[bytes]) -> dict[bytes, int]:
+    """Return which record stands for each content; a key holds the feed's name, so that feeds do not meet in it."""
+    rows = connection.execute(
+        "select key, record_id from ledger.record_key where key = any(%s)", (list(keys),)
+    ).fetchall()
+    return {bytes(key): int(record) for key, record in rows}
+
+
 def going(connection: Connection, batch_id: int) -> set[int]:
     """Return the records of a batch that have not ended before the store."""
     rows = connection.execute("select id from ledger.record where batch_id = %s and state is null", (batch_id,))

@@ -67,6 +67,14 @@ def check(connection: Connection, name: str, token: int) -> None:
         raise LeaseLost(f"{name}: another worker has taken over; this one stops and has changed nothing")
 
 
+def held_by(connection: Connection, run_id: str) -> list[str]:
+    """Return the names of what a run holds a living lease of."""
+    rows = connection.execute(
+        "select name from ledger.claim where run_id = %s and lease_until > now() order by 1", (run_id,)
+    ).fetchall()
+    return [str(row[0]) for row in rows]
+
+
 def _take(connection: Connection, name: str, run_id: str | None, lease: float) -> int:
     got = connection.execute("select pg_try_advisory_lock(hashtextextended(%s, 0))", (name,)).fetchone()
     holder_is_gone = bool(got and got[0])

@@ -318,5 +318,4 @@ def _known(reader: Connection, feed: str, frames: list[Frame]) -> dict[bytes, in
     keys = [key for frame in frames if (key := record_key(feed, frame)) is not None]
     if not keys:
         return {}
-    rows = reader.execute("select key, record_id from ledger.record_key where key = any(%s)", (keys,)).fetchall()
-    return {bytes(key): int(record) for key, record in rows}
+    return batches.known(reader, keys)

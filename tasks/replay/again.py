@@ -125,7 +125,7 @@ class Again:
         self, batch_id: int, mine: dict[int, stopped.Stopped], told: _Told, outcome: Outcome, reason: str
     ) -> None:
         """Write down what became of stopped records, and send the good ones on."""
-        known = stopped.known(self.reader, self.feed.name, told.keys)
+        known = batches.known(self.reader, told.keys)
         twice = [record for record in told.good if told.twice(record, known)]
         told.drop(twice)
         outcome.refused.update(told.refused())

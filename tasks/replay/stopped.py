@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from tasks.ledger.db import Connection
@@ -45,14 +45,6 @@ def published(connection: Connection, feed: str, records: Sequence[int]) -> list
         (list(records), feed),
     ).fetchall()
     return [int(row[0]) for row in rows]
-
-
-def known(connection: Connection, feed: str, keys: Iterable[bytes]) -> dict[bytes, int]:
-    """Return which record stands for each content."""
-    rows = connection.execute(
-        "select key, record_id from ledger.record_key where key = any(%s)", (list(keys),)
-    ).fetchall()
-    return {bytes(key): int(record) for key, record in rows}
 
 
 def store_findings(connection: Connection, mapping_version: str, still: Mapping[int, Done]) -> None:

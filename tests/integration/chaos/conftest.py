@@ -16,6 +16,8 @@ from pathlib import Path
 import psycopg
 import pytest
 
+sys.path.insert(0, str(Path(__file__).parent))
+
 from infra.chaos.workload import Round
 from infra.chaos.world import World, wait_for
 from infra.dev.process import listens
@@ -53,6 +55,9 @@ class Site(World):
         part = place.with_name(f".{place.name}.part")
         part.write_bytes(one.data)
         part.replace(place)
+
+    def given(self) -> dict[str, bytes]:
+        return {path.name: path.read_bytes() for path in (self.folder / "drop" / "receipts").iterdir()}
 
 
 @pytest.fixture(scope="session")
@@ -115,11 +120,7 @@ def _site(folder: Path, url: str, feeds: Path, server: tuple[str, str]) -> Site:
         "SLUICE_CONNECTION_DROP": json.dumps({"root": str(drop)}),
         "SLUICE_CONNECTION_EHR": json.dumps({"base_url": server[1]}),
     }
-
-    def receipts() -> dict[str, bytes]:
-        return {path.name: path.read_bytes() for path in (drop / "receipts").iterdir()}
-
-    return Site(folder, tuple(FEEDS), (), env, url, (server[0], "ehr"), receipts)
+    return Site(folder, tuple(FEEDS), (), env, url, (server[0], "ehr"))
 
 
 def _drop(admin_url: str, database: str) -> None:
