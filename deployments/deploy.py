@@ -19,12 +19,14 @@ from flows.deliver import deliver_all
 from flows.expect import expect
 from flows.ingest import ingest
 from flows.reap import HEARTBEAT_SECONDS, TAG, reap
+from flows.upkeep import upkeep
 from tasks import feed as feeds
 from tasks.destinations import destination_files
 
 POOL = "sluice"
 
 REAP_SECONDS = 300
+UPKEEP_AT = "30 3 * * *"
 
 
 def deploy(names: list[str], tell: Callable[[str], None], *, schedules: bool = True) -> None:
@@ -45,6 +47,8 @@ def deploy(names: list[str], tell: Callable[[str], None], *, schedules: bool = T
         tell("expect/all: deployed, every 300s")
         _register(reap, "all", {}, Interval(REAP_SECONDS) if schedules else None, "reaper")
         tell(f"reap/all: deployed, every {REAP_SECONDS}s")
+        _register(upkeep, "all", {}, Cron(UPKEEP_AT) if schedules else None, "ledger")
+        tell(f"upkeep/all: deployed, at {UPKEEP_AT}")
     note_changes(feed.name for feed in chosen if feed.name in feeds.feed_files())
     from deployments.alerts import register_alert, register_died
 

@@ -40,6 +40,11 @@ def failpoints_folder() -> Path | None:
     return Path(folder) if folder else None
 
 
+def keep_days() -> int | None:
+    """Return after how many days what has ended may be pruned (`SLUICE_KEEP_DAYS`); None where all of it is kept."""
+    return _number(environment(), "SLUICE_KEEP_DAYS", 0, 1, 36_500) if environment().get("SLUICE_KEEP_DAYS") else None
+
+
 def runs_address() -> str | None:
     """Return where Prefect's pages show flow runs; None where no server is known."""
     env = environment()

@@ -23,6 +23,7 @@ from deployments.cli import (
     load,
     operate,
     partner,
+    prune,
     quarantine,
     replay,
     stack,
@@ -59,6 +60,7 @@ COMMANDS: tuple[Callable[..., None], ...] = (
     lineage.lineage,
     erase.erase,
     operate.doctor,
+    prune.prune,
     feeds.bench,
 )
 GROUPS: dict[str, tuple[str, tuple[Callable[..., None], ...]]] = {

@@ -25,8 +25,12 @@ QUERIES: Mapping[str, str] = {
         from fhir.history where partner <> all(%(pushed)s)
     """,
     "contributions": """
-        select resource_type || '/' || id || ' ' || slot || ' ' || event_time, md5(string_agg(said::text, ' ' order by
-               said::text)) from fhir.contribution group by resource_type, id, slot, event_time
+        select resource_type || '/' || id || ' ' || event_time, md5(string_agg(said::text, ' ' order by said::text))
+        from fhir.contribution group by resource_type, id, event_time
+    """,
+    "late facts": """
+        select resource_type || '/' || id || ' ' || event_time, md5(string_agg(resource::text, ' ' order by
+               resource::text)) from fhir.late_fact group by resource_type, id, event_time
     """,
     "identities": "select resource_type || '/' || retired_id, string_agg(survivor_id, ' ' order by survivor_id) "
     "from fhir.identity group by 1",

@@ -57,7 +57,7 @@ def test_a_full_disk_on_landing_acknowledges_nothing_and_is_gone_on_from_when_th
         assert site.picture().differences(wanted) == []
 
 
-@pytest.mark.parametrize("table", ["staging.resource", "ledger.record_default", "fhir.contribution_0"])
+@pytest.mark.parametrize("table", ["staging.resource", "ledger.batch_slice", "fhir.contribution_of_0"])
 def test_a_full_disk_on_postgres_changes_nothing_and_is_gone_on_from_when_there_is_room(
     sites: Callable, sent: Round, wanted: Picture, tmp_path: Path, table: str
 ) -> None:
