@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 
 from tasks import failpoints, log, work
 from tasks.deliver.drain import drain as drain_outbox
@@ -15,7 +16,7 @@ from tasks.ledger import batches, claims, deliveries
 from tasks.ledger.db import connect
 from tasks.process.drain import Drain
 from tasks.process.land import Lander
-from tasks.process.stage import Stager
+from tasks.process.stage import Staged, Stager
 from tasks.publish.retract import due, retract
 from tasks.publish.store import publish
 from tasks.publish.tables import refresh
@@ -68,13 +69,29 @@ def take(feed: Feed, token: int) -> None:
             for batch_id in batches.open_batches(reader, feed.name):
                 stager.restore(reader, writer, batch_id, token)
                 _publish(feed, batch_id, token)
-            while (staged := stager.stage(reader, writer, token, config.batch_records, RUN)).read:
-                if staged.batch_id is not None:
-                    _publish(feed, staged.batch_id, token)
+            for batch_id in _staged(stager, token):
+                _publish(feed, batch_id, token)
             for delivery in due(writer, feed):
                 retract(writer, feed, delivery, token, refresh=refresh, run_id=RUN)
     finally:
         source.close()
+
+
+def _staged(stager: Stager, token: int) -> Iterator[int]:
+    """Yield batch after batch, the next one being staged while the last is published, as the flow does it."""
+    config = settings()
+
+    def stage() -> Staged:
+        with connect(config.warehouse_url) as reader, connect(config.warehouse_url) as writer:
+            return stager.stage(reader, writer, token, config.batch_records, RUN)
+
+    # the pool's end waits for who still works under the claim
+    with ThreadPoolExecutor(1) as pool:
+        ahead = pool.submit(stage)
+        while (staged := ahead.result()).read:
+            ahead = pool.submit(stage)
+            if staged.batch_id is not None:
+                yield staged.batch_id
 
 
 def _publish(feed: Feed, batch_id: int, token: int) -> None:

@@ -69,6 +69,11 @@ class World(ABC):
         """The folder in which failpoints are armed."""
         return self.folder / "failpoints"
 
+    @property
+    def log(self) -> Path:
+        """The file in which the runs' output stands."""
+        return self.folder / "runs.log"
+
     def arm(self, point: Point, action: Any, passes: int = 0) -> None:
         """Arm a failpoint for the next process that gets there."""
         failpoints.arm(self.points, point, action, passes)
@@ -80,7 +85,9 @@ class World(ABC):
 
     def begin(self, feed: str) -> ForkServerProcess:
         """Begin a run of a feed in a process of its own, which may be killed."""
-        process: ForkServerProcess = _context(self.env).Process(target=_run, args=(feed, self.env), daemon=True)
+        process: ForkServerProcess = _context(self.env).Process(
+            target=_run, args=(feed, self.env, self.log), daemon=True
+        )
         process.start()
         self.began.append(process)
         return process
@@ -166,7 +173,11 @@ def _context(env: Mapping[str, str]) -> Any:
     return context
 
 
-def _run(feed: str, env: Mapping[str, str]) -> None:
+def _run(feed: str, env: Mapping[str, str], log: Path) -> None:
+    # the process was forked from one whose output is somebody else's
+    with log.open("ab") as out:
+        for number in (1, 2):
+            os.dup2(out.fileno(), number)
     from infra.chaos import plain
 
     plain.main(feed, env)

@@ -21,6 +21,8 @@ from infra.dev.postgres import system_user
 
 HL7 = "northside.hl7"
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def sent() -> Round:
