@@ -2,13 +2,13 @@
 
 from infra.migrations import run_sql
 
-revision = "0010"
-down_revision = "0009"
+revision = "0011"
+down_revision = "0010"
 
 
 def upgrade() -> None:
     """Add the mark, the indexes and the partitions of the coming months."""
-    run_sql("0010_prune.sql")
+    run_sql("0011_prune.sql")
 
 
 def downgrade() -> None:
