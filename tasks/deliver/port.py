@@ -15,13 +15,17 @@ from pydantic import BaseModel, ConfigDict
 from tasks.model import Finding, Resource
 
 
-class DestinationOptions(BaseModel):
+class Part(BaseModel):
+    """A block of a destination's file: unknown keys are mistakes, no value is quoted."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+
+class DestinationOptions(Part):
     """What every destination's file may say; a kind's own options extend it.
 
     `send: resources` sends what the store holds, `send: pass` the records themselves, as they came.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
     kind: str
     connection: str | None = None
@@ -97,6 +101,9 @@ class Store(Protocol):
 
     def beside(self, keys: Collection[str], resource_type: str) -> Mapping[str, Sequence[Resource]]:
         """Return, by key, the resources of a type that the same record said."""
+
+    def table(self, name: str, columns: Sequence[str]) -> Iterator[dict[str, Any]]:
+        """Yield the rows of a table of the schema `core`."""
 
 
 @runtime_checkable

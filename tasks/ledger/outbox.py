@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+from psycopg.sql import SQL, Identifier
 
 from mappings.engine.json import loads
 from tasks.ledger.db import Connection
@@ -144,6 +146,14 @@ class Lookup:
         for key, text in rows:
             found.setdefault(key, []).append(loads(text))
         return found
+
+    def table(self, name: str, columns: Sequence[str]) -> Iterator[dict[str, Any]]:
+        """Yield the rows of a table of the schema `core`, in one snapshot, some thousands in memory at a time."""
+        query = SQL("select {} from {}").format(SQL(", ").join(map(Identifier, columns)), Identifier("core", name))
+        with self._connection.transaction(), self._connection.cursor("sluice_table") as cursor:
+            cursor.itersize = 5_000
+            for row in cursor.execute(query):
+                yield dict(zip(columns, row, strict=True))
 
 
 def backlog(connection: Connection, destination: str) -> int:

@@ -1,0 +1,214 @@
+"""Files as a destination (`kind: sftp`, `s3`, `directory`): what is new goes into files with a name of their own.
+
+They are written through the source of the same kind: under another name first, then renamed, so that nobody takes half
+a file; over SFTP with the pinned host key, into a folder without leaving it. A file's name holds a digest of what is in
+it: after a crash between writing and noting it the same things make the same name again, not a second file.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, ClassVar, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from mappings.engine import json
+from mappings.engine.views import View, ViewError
+from mappings.engine.yamlfile import nearest
+from tasks import registry
+from tasks.core_views import core_views
+from tasks.deliver import files_rows, hl7v2_batch
+from tasks.deliver.files_pgp import sealer
+from tasks.deliver.files_rows import Part
+from tasks.deliver.port import DestinationOptions, Item, Outcome, Store
+from tasks.deliver.port import Part as Block
+from tasks.errors import ConfigError
+from tasks.model import Finding
+from tasks.settings import connection as named_connection
+
+PLACES = {"what", "digest", "date", "time", "number", "extension"}
+_PLACE = re.compile(r"\{([^{}]*)\}")
+
+
+class Rotate(Block):
+    """Where a file ends and the next begins: after so many records or bytes (before encryption)."""
+
+    records: int = Field(default=100_000, ge=1)
+    bytes: int = Field(default=100_000_000, ge=1_000)
+
+
+class FilesOptions(DestinationOptions):
+    """A destination's file with `kind: sftp`, `s3` or `directory`.
+
+    - `path` is the folder (the prefix), from the connection's root on; `name` a file's name: `{what}` is the resource
+      type, the view or `messages`, `{digest}` stands for what is in it, `{number}` counts within a run, `{date}` and
+      `{time}` are UTC, `{extension}` is the format's.
+    - `format`: `ndjson` of resources, or of a view's rows; `csv` and `parquet` of a view's rows; `hl7v2`, a batch of
+      messages as they came (`send: pass`).
+    - `view`: rows of what changed; with `snapshot: true` the whole of the view's table each time something did.
+    - `types` are the resource types that are written, all of them without.
+    - `encrypt` is the connection whose `recipients` (OpenPGP certificates) can read the files; with `secret_key` there
+      they are signed.
+    - `manifest` is the name of a JSON file that is written last and lists the files with size, records and SHA-256.
+    """
+
+    path: str = ""
+    name: str = "{what}.{date}T{time}.{digest}.{extension}"
+    format: Literal["ndjson", "csv", "parquet", "hl7v2"] = "ndjson"
+    view: str | None = None
+    snapshot: bool = False
+    types: tuple[str, ...] = ()
+    rotate: Rotate = Rotate()
+    encrypt: str | None = None
+    manifest: str | None = None
+
+    @field_validator("name", "manifest")
+    @classmethod
+    def _known_places(cls, value: str | None) -> str | None:
+        for place in _PLACE.findall(value or ""):
+            if place not in PLACES:
+                raise ValueError(f"{{{place}}} is not a part of a name{nearest(place, PLACES)}")
+        return value
+
+    @field_validator("view")
+    @classmethod
+    def _known_view(cls, value: str | None) -> str | None:
+        if value is not None and value not in core_views():
+            raise ValueError(f"{value} is not a view{nearest(value, core_views())}")
+        return value
+
+    @model_validator(mode="after")
+    def _fits(self) -> FilesOptions:
+        if self.format in {"csv", "parquet"} and self.view is None:
+            raise ValueError(f"`format: {self.format}` needs a `view:` whose columns it has")
+        if (self.format == "hl7v2") != (self.send == "pass"):
+            raise ValueError("`format: hl7v2` goes with `send: pass`: messages are written as they came")
+        if self.snapshot and self.view is None:
+            raise ValueError("`snapshot: true` needs a `view:`, whose table is written whole")
+        if not self.snapshot and not {"digest", "number"} & set(_PLACE.findall(self.name)):
+            raise ValueError("`name:` needs {digest} or {number}: a second file would take the first one's place")
+        return self
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """A file that is there."""
+
+    name: str
+    size: int
+    records: int
+    sha256: str
+
+
+class FilesDestination:
+    """Writes what is new into files of one folder."""
+
+    Options: ClassVar[type[DestinationOptions]] = FilesOptions
+
+    def __init__(self, options: FilesOptions, connection: Mapping[str, str]) -> None:
+        kind = registry.find("sources", options.kind)
+        self._options = options
+        self._place = kind(kind.Options(kind=options.kind, path=options.path), connection)
+        self._view: View | None = core_views()[options.view] if options.view else None
+        self._seal: Callable[[bytes], bytes] | None = (
+            sealer(named_connection(options.encrypt)) if options.encrypt else None
+        )
+        self._store: Store | None = None
+
+    def use(self, store: Store) -> None:
+        """Take the store: a snapshot is read from its tables."""
+        self._store = store
+
+    def send(self, items: Sequence[Item]) -> Iterator[Outcome]:
+        """Write `items` into files, and yield one outcome for each once its file is there; raises `Transient`."""
+        wanted = [item for item in items if self._wants(item)]
+        for item in items:
+            if not self._wants(item):
+                yield Outcome(item, "unchanged", "not-wanted")
+        refused: list[Outcome] = []
+        now = datetime.now(UTC)
+        written: list[Written] = []
+        for part in self._parts(wanted, refused):
+            written.append(self._write(part, now, len(written) + 1))
+        if self._options.manifest and written:
+            self._manifest(written, now)
+        bad = {outcome.item.key for outcome in refused}
+        yield from refused
+        for item in wanted:
+            if item.key not in bad:
+                yield Outcome(item, "sent", "written")
+
+    def close(self) -> None:
+        """Give up the connection."""
+        self._place.close()
+
+    def _wants(self, item: Item) -> bool:
+        if item.content is not None:
+            return True
+        types = (self._view.resource,) if self._view else self._options.types
+        return not types or item.resource_type in types
+
+    def _parts(self, items: Sequence[Item], refused: list[Outcome]) -> Iterator[Part]:
+        options = self._options
+        if not items:
+            return
+        if options.format == "hl7v2":
+            yield from hl7v2_batch.parts(items, refused, options.rotate)
+        elif self._view is None:
+            yield from files_rows.resources(items, options.rotate)
+        elif options.snapshot:
+            if self._store is None:
+                raise ConfigError("`snapshot: true` writes a table of the warehouse: it is not for `sluice load`")
+            columns = [column.name for column in self._view.columns]
+            yield from files_rows.rows(
+                self._view, self._store.table(self._view.name, columns), options.format, options.rotate
+            )
+        else:
+            good = list(self._rows(items, refused))
+            yield from files_rows.rows(self._view, iter(good), options.format, options.rotate)
+            yield from files_rows.deletions([item for item in items if item.resource is None], options.rotate)
+
+    def _rows(self, items: Sequence[Item], refused: list[Outcome]) -> Iterator[dict[str, Any]]:
+        assert self._view is not None  # noqa: S101
+        for item in items:
+            if item.resource is None:
+                continue
+            try:
+                yield from list(self._view.rows([item.resource]))
+            except ViewError:
+                finding = Finding("does-not-fit-view", item.resource_type, "error")
+                refused.append(Outcome(item, "refused", "view", finding))
+
+    def _write(self, part: Part, now: datetime, number: int) -> Written:
+        data = part.data
+        digest = hashlib.sha256(data).hexdigest()
+        name = part.folder + self._named(self._options.name, part, digest[:12], now, number)
+        if self._seal:
+            data, name = self._seal(data), f"{name}.pgp"
+        self._put(name, data)
+        return Written(name, len(data), part.records, hashlib.sha256(data).hexdigest())
+
+    def _named(self, pattern: str, part: Part, digest: str, now: datetime, number: int) -> str:
+        return pattern.format(
+            what=part.what,
+            digest=digest,
+            date=f"{now:%Y%m%d}",
+            time=f"{now:%H%M%S}",
+            number=number,
+            extension=part.extension,
+        )
+
+    def _manifest(self, written: Sequence[Written], now: datetime) -> None:
+        files = [{"name": one.name, "size": one.size, "records": one.records, "sha256": one.sha256} for one in written]
+        data = json.dumps({"created": now.isoformat(timespec="seconds"), "files": files})
+        digest = hashlib.sha256(data).hexdigest()[:12]
+        part = Part(str(self._options.view or self._options.format), "json", data, len(files))
+        self._put(self._named(self._options.manifest or "", part, digest, now, 1), data)
+
+    def _put(self, name: str, data: bytes) -> None:
+        folder = self._options.path.rstrip("/")
+        self._place.put(f"{folder}/{name}" if folder else name, [data])
