@@ -23,6 +23,7 @@ from deployments.cli import (
     load,
     operate,
     partner,
+    patient,
     prune,
     quarantine,
     replay,
@@ -69,6 +70,7 @@ GROUPS: dict[str, tuple[str, tuple[Callable[..., None], ...]]] = {
     "listen": ("Listen for messages and files that partners send.", (listen.mllp, listen.http)),
     "feed": ("Check, draft and deploy feed files.", (feeds.check, draft.draft)),
     "gate": ("Decide about batches that a check holds.", (gate.gate_list, gate.gate_release, gate.gate_reject)),
+    "patient": ("See merged patients, and take a merge back.", (patient.patient_merges, patient.patient_unmerge)),
     "partner": ("What a partner would get back.", (partner.check,)),
     "quarantine": (
         "See records that stopped, and send them through again or end them.",
@@ -79,7 +81,10 @@ GROUPS: dict[str, tuple[str, tuple[Callable[..., None], ...]]] = {
             quarantine.quarantine_discard,
         ),
     ),
-    "views": ("Run ViewDefinitions and build the warehouse's tables.", (views.run, operate.apply, views.conformance)),
+    "views": (
+        "Run ViewDefinitions and build the warehouse's tables.",
+        (views.run, operate.apply, operate.dictionary, views.conformance),
+    ),
 }
 
 app = _group()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -33,6 +34,22 @@ def apply() -> None:
     with connect(settings().warehouse_url) as connection:
         built = build(connection)
     for name in built:
-        print(f"core.{name}: built")
+        print(f"{name}: built")
     if not built:
         print("every table is as its view says")
+
+
+def dictionary(
+    out: Annotated[Path | None, typer.Option(help="Write it to this file instead of printing it.")] = None,
+) -> None:
+    """Print the data dictionary: every relation and column of the warehouse and what it means, as Markdown."""
+    from tasks.ledger.db import connect
+    from tasks.publish.dictionary import dictionary as made
+    from tasks.settings import settings
+
+    with connect(settings().warehouse_url) as connection:
+        text = made(connection)
+    if out is None:
+        print(text, end="")
+    else:
+        out.write_text(text, encoding="utf-8")

@@ -19,11 +19,8 @@ _PATIENCE = 60.0
 
 
 @contextmanager
-def scratch_postgres(*, durable: bool = True) -> Iterator[str]:
-    """Yield the libpq URL of a new, empty server, gone after the block; raises `Transient` where it does not start.
-
-    Who measures wants it `durable`, as in production; who only tests is quicker without.
-    """
+def scratch_postgres() -> Iterator[str]:
+    """Yield the libpq URL of a new, empty server, gone after the block; raises `Transient` where it does not start."""
     folder = Path(tempfile.mkdtemp(prefix="sluice-scratch-"))
     password = secrets.token_urlsafe(24)
     with socket.socket() as free:
@@ -33,7 +30,7 @@ def scratch_postgres(*, durable: bool = True) -> Iterator[str]:
         postgres.prepare(folder / "data", password)
         user = postgres.system_user()
         server = subprocess.Popen(
-            postgres.command(folder / "data", port, durable=durable),
+            postgres.command(folder / "data", port),
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             user=user,

@@ -92,7 +92,7 @@ where resource_type <> all(%(shared)s) and resource_type <> 'Patient'
 """
 
 GONE = """
-create temp table gone on commit drop as select distinct resource_type, id from doomed where own
+create temp table gone on commit drop as select distinct resource_type, id, 1 as old_version from doomed where own
 """
 
 AGAIN = """

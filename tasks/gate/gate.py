@@ -162,7 +162,7 @@ def _frame(connection: Connection, batch_id: int, table: str, window: float | No
     with connection.transaction(), connection.cursor("staged") as cursor:
         cursor.execute(
             f"""
-            select resource::text from staging.resource
+            select resource from staging.resource
             where batch_id = %(batch)s and resource_type = %(kind)s and not deleted
             union all
             select v.resource::text from ledger.batch recent

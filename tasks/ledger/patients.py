@@ -8,8 +8,8 @@ from tasks.ledger.db import Connection
 
 PATIENT = """
 case when s.resource_type = 'Patient' then s.id
-     else substring(coalesce(s.resource #>> '{subject,reference}', s.resource #>> '{patient,reference}',
-                             s.resource #>> '{beneficiary,reference}') from 'Patient/([A-Za-z0-9.-]+)$') end
+     else substring(coalesce(s.resource::jsonb #>> '{subject,reference}', s.resource::jsonb #>> '{patient,reference}',
+                             s.resource::jsonb #>> '{beneficiary,reference}') from 'Patient/([A-Za-z0-9.-]+)$') end
 """
 """The patient that a staged resource is about."""
 

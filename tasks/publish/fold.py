@@ -30,11 +30,11 @@ copy incoming (resource_type, id, event_time, record_id, fhir_version, deleted, 
 # what a directory's entry said earlier is not kept: it is never retracted
 FORGET = """
 delete from fhir.contribution c using obsolete o
-where c.id = o.id and c.resource_type = o.resource_type and c.record_id = o.record_id and o.resource_type = any(%s)
+where c.id = o.id and c.resource_type = o.resource_type and c.record_id = o.record_id
 """
 MARK = """
 update fhir.contribution c set live = false from obsolete o
-where c.id = o.id and c.resource_type = o.resource_type and c.record_id = o.record_id and o.resource_type <> all(%s)
+where c.id = o.id and c.resource_type = o.resource_type and c.record_id = o.record_id
 """
 
 
@@ -48,7 +48,8 @@ def fold(connection: Connection, touched: str) -> None:
         with writing.copy(INTO) as copy:
             for thing in things:
                 copy.write_row(thing)
-    _settle(connection, obsolete)
+    _settle(connection, FORGET, [row for row in obsolete if row[0] in DIRECTORY])
+    _settle(connection, MARK, [row for row in obsolete if row[0] not in DIRECTORY])
 
 
 def _thing(rows: list[Row], obsolete: list[tuple[str, str, int]]) -> Row:
@@ -71,9 +72,10 @@ def _thing(rows: list[Row], obsolete: list[tuple[str, str, int]]) -> Row:
     return (resource_type, resource_id, event_time, record, fhir_version, deleted, digest(resource), True, text)
 
 
-def _settle(connection: Connection, obsolete: Collection[tuple[str, str, int]]) -> None:
+def _settle(connection: Connection, statement: str, obsolete: Collection[tuple[str, str, int]]) -> None:
     if not obsolete:
         return
+    connection.execute("drop table if exists pg_temp.obsolete")
     connection.execute(
         'create temp table obsolete (resource_type text, id text collate "C", record_id bigint) on commit drop'
     )
@@ -81,5 +83,4 @@ def _settle(connection: Connection, obsolete: Collection[tuple[str, str, int]]) 
         for row in obsolete:
             copy.write_row(row)
     connection.execute("analyze obsolete")
-    for statement in (FORGET, MARK):
-        connection.execute(statement, (sorted(DIRECTORY),))
+    connection.execute(statement.encode())

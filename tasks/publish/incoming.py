@@ -63,28 +63,52 @@ where c.id = again.id and c.resource_type = again.resource_type and not c.live
 
 CONTRIBUTE = """
 insert into fhir.contribution as c (resource_type, id, record_id, event_time, said)
-select s.resource_type, s.id, s.record_id, s.event_time, staged.slots
-from said s join staging.resource staged on staged.ctid = s.place
-where s.living and staged.slots <> '{}' and (s.times = 1 or s.place in (
-    select distinct on (resource_type, id, record_id) place from said where living and times > 1
-    order by resource_type, id, record_id, turn
-))
+select s.resource_type, s.id, s.record_id, s.event_time, staged.slots::jsonb
+from (
+    select resource_type, id, record_id, event_time, place from said where living and times = 1
+    union all
+    (select distinct on (resource_type, id, record_id) resource_type, id, record_id, event_time, place
+     from said where living and times > 1 order by resource_type, id, record_id, turn)
+) s join staging.resource staged on staged.ctid = s.place
+where staged.slots <> '{}'
 on conflict (id, resource_type, record_id) do update
     set event_time = excluded.event_time, said = excluded.said, live = true
     where (c.event_time, c.said, c.live) is distinct from (excluded.event_time, excluded.said, true)
 """
 
+CHANGED = """
+create temp table changed on commit drop as
+select i.resource_type, i.id, i.event_time, i.record_id, i.fhir_version, i.deleted, i.digest, i.place, i.ctid as folded,
+       r.version_id as old_version,
+       not i.living and (i.event_time, i.record_id) < (r.event_time, r.record_id)
+           or not i.living and i.event_time < h.event_time as late
+from incoming i
+left join fhir.resource r on r.resource_type = i.resource_type and r.id = i.id
+left join fhir.heard h on r.id is not null and h.resource_type = i.resource_type and h.id = i.id
+where r.id is null or r.digest <> i.digest or r.deleted <> i.deleted
+"""
+
 LATE = """
-with late as (
-    delete from incoming i using fhir.resource r
-    where r.resource_type = i.resource_type and r.id = i.id and not i.living
-      and (i.event_time, i.record_id) < (r.event_time, r.record_id) and i.digest <> r.digest
-    returning i.*
-)
+with late as (delete from changed where late returning *)
 insert into fhir.late_fact (resource_type, id, record_id, event_time, deleted, digest, resource)
-select l.resource_type, l.id, l.record_id, l.event_time, l.deleted, l.digest, coalesce(l.resource, s.resource)
-from late l left join staging.resource s on s.ctid = l.place
+select l.resource_type, l.id, l.record_id, l.event_time, l.deleted, l.digest, coalesce(i.resource, s.resource::jsonb)
+from late l left join staging.resource s on s.ctid = l.place left join incoming i on i.ctid = l.folded
 on conflict do nothing
+"""
+
+# said again in the same words: an older statement that comes later cannot win
+HEARD = """
+insert into fhir.heard as h (resource_type, id, event_time, record_id)
+select i.resource_type, i.id, i.event_time, i.record_id
+from incoming i join fhir.resource r on r.resource_type = i.resource_type and r.id = i.id
+where not i.living and not i.deleted and i.digest = r.digest and i.event_time > r.event_time and not r.deleted
+on conflict (id, resource_type) do update set event_time = excluded.event_time, record_id = excluded.record_id
+    where h.event_time < excluded.event_time
+"""
+
+SAID_ANEW = """
+delete from fhir.heard h using changed c
+where c.old_version is not null and h.resource_type = c.resource_type and h.id = c.id
 """
 
 
@@ -94,7 +118,7 @@ def create_incoming(connection: Connection) -> None:
 
 
 def of_batch(connection: Connection, batch_id: int) -> int:
-    """Keep what a staged batch contributes and fill `incoming` from it; return how many rows were staged.
+    """Keep what a staged batch contributes, fill `incoming` and `changed` from it; return how many rows were staged.
 
     A fact that comes after a newer one has been published is kept aside: nothing is lost, and the newer one stands.
     """
@@ -105,5 +129,14 @@ def of_batch(connection: Connection, batch_id: int) -> int:
         connection.execute(statement)
     fold(connection, "touched")
     connection.execute("analyze incoming (resource_type, id, living)")
-    connection.execute(LATE)
+    connection.execute(HEARD)
+    changes(connection)
+    for statement in (LATE, SAID_ANEW):
+        connection.execute(statement)
     return staged
+
+
+def changes(connection: Connection) -> None:
+    """Make the temporary table `changed`: what in `incoming` differs from the store, and the version that is there."""
+    connection.execute(CHANGED)
+    connection.execute("analyze changed (resource_type, id, old_version)")

@@ -27,11 +27,10 @@ def preview(connection: Connection, batch_id: int) -> Iterator[Change]:
     incoming.of_batch(connection, batch_id)
     cursor = connection.execute(
         """
-        select i.resource_type, i.id, i.record_id, case when not r.deleted then r.resource::text end,
-               case when not i.deleted then coalesce(i.resource, s.resource)::text end
-        from incoming i left join staging.resource s on s.ctid = i.place
-        left join fhir.resource r on r.resource_type = i.resource_type and r.id = i.id
-        where r.id is null or r.digest <> i.digest or r.deleted <> i.deleted order by 1, 2
+        select c.resource_type, c.id, c.record_id, case when not r.deleted then r.resource::text end,
+               case when not c.deleted then coalesce(i.resource::text, s.resource) end
+        from changed c join incoming i on i.ctid = c.folded left join staging.resource s on s.ctid = c.place
+        left join fhir.resource r on r.resource_type = c.resource_type and r.id = c.id order by 1, 2
         """
     )
     for kind, key, record, before, after in cursor:

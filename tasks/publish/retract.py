@@ -13,7 +13,7 @@ from tasks.ledger import batches, claims
 from tasks.ledger.db import Connection
 from tasks.model import DIRECTORY, record_id
 from tasks.publish.fold import fold
-from tasks.publish.incoming import create_incoming
+from tasks.publish.incoming import changes, create_incoming
 from tasks.publish.store import Refresh, lock, settle
 
 GONE = """
@@ -82,6 +82,17 @@ TAKEN = (
     where c.id = t.id and c.resource_type = t.resource_type and not c.live
     """,
     "delete from fhir.late_fact l using gone where gone.id = l.record_id",
+    "delete from fhir.heard h using gone where gone.id = h.record_id",
+    # what a record that stands said again is its own word now
+    """
+    with stands as (
+        delete from fhir.heard h using fhir.resource r, gone
+        where gone.id = r.record_id and h.resource_type = r.resource_type and h.id = r.id
+        returning h.*
+    )
+    update fhir.resource r set record_id = s.record_id, event_time = s.event_time from stands s
+    where r.resource_type = s.resource_type and r.id = s.id
+    """,
     # what was taken back may come again, from the partner, but not from a replay
     "delete from ledger.record_key k using gone where k.record_id = gone.id",
     """
@@ -136,6 +147,7 @@ def retract(
         fold(connection, "touched")
         connection.execute(EMPTY, params)
         connection.execute("update incoming set digest = %s where digest = ''", (digest("retracted"),))
+        changes(connection)
         published = settle(connection, batch_id, feed.name, feed.partner, refresh)
         connection.execute("delete from fhir.assertion where delivery_id = %s", (delivery,))
         connection.execute("update ledger.delivery set retracted_at = now() where id = %s", (delivery,))

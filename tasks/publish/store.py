@@ -13,25 +13,10 @@ from tasks.errors import Permanent
 from tasks.failpoints import reached
 from tasks.ledger import claims, outbox_fill
 from tasks.ledger.db import Connection
-from tasks.publish import incoming
+from tasks.publish import identity, incoming
 
 Refresh = Callable[[Connection, str], object]
 """Brings the analysts' tables up to date for the (resource_type, id, old_version) of a relation, in the transaction."""
-
-CHANGED = """
-create temp table changed on commit drop as
-select i.resource_type, i.id, i.event_time, i.record_id, i.fhir_version, i.deleted, i.digest, i.place, i.ctid as folded,
-       r.version_id as old_version
-from incoming i left join fhir.resource r on r.resource_type = i.resource_type and r.id = i.id
-where r.id is null or r.digest <> i.digest or r.deleted <> i.deleted
-"""
-
-# the newest statement said the same again: it counts as heard, so that an older one that comes later cannot win
-HEARD = """
-update fhir.resource r set event_time = i.event_time from incoming i
-where r.resource_type = i.resource_type and r.id = i.id and i.event_time > r.event_time
-  and not exists (select from changed c where c.resource_type = i.resource_type and c.id = i.id)
-"""
 
 HISTORY = """
 insert into fhir.history
@@ -44,7 +29,7 @@ insert into fhir.resource
     (resource_type, id, version_id, event_time, record_id, batch_id, partner, feed, fhir_version, deleted, digest,
      resource)
 select c.resource_type, c.id, coalesce(c.old_version, 0) + 1, c.event_time, c.record_id, %(batch)s, %(partner)s,
-       %(feed)s, c.fhir_version, c.deleted, c.digest, source.resource
+       %(feed)s, c.fhir_version, c.deleted, c.digest, source.resource::jsonb
 from changed c {source}
 on conflict (resource_type, id) do update set
     version_id = excluded.version_id, event_time = excluded.event_time, record_id = excluded.record_id,
@@ -94,14 +79,26 @@ def publish(connection: Connection, batch_id: int, token: int, refresh: Refresh,
     return published
 
 
+def unmerge(connection: Connection, retired: str, actor: str, reason: str, refresh: Refresh) -> Published:
+    """Undo a merge of patients as an operator's act; both get a version as if nothing had merged them.
+
+    Raises `ConfigError` where the patient is not merged into another.
+    """
+    with connection.transaction():
+        lock(connection)
+        batch_id, feed = identity.take_apart(connection, retired, actor, reason)
+        return settle(connection, batch_id, feed, feed.partition(".")[0], refresh)
+
+
 def lock(connection: Connection) -> None:
     """Wait until no other publication is going on: two that fold the same thing would each miss what the other says."""
     connection.execute("select pg_advisory_xact_lock(hashtextextended('sluice:publish', 0))")
 
 
 def settle(connection: Connection, batch_id: int, feed: str, partner: str, refresh: Refresh) -> Published:
-    """Take what the table `incoming` says into store, tables and outbox, and close the batch."""
+    """Take what the tables `incoming` and `changed` say into store, tables and outbox, and close the batch."""
     counts = _write(connection, batch_id, feed, partner)
+    identity.redirect(connection)
     refresh(connection, "changed")
     queued = outbox_fill.fill(connection, batch_id)
     _close(connection, batch_id, queued)
@@ -110,9 +107,7 @@ def settle(connection: Connection, batch_id: int, feed: str, partner: str, refre
 
 def _write(connection: Connection, batch_id: int, feed: str, partner: str) -> tuple[int, int, int]:
     """Write what changed; return how many were created, changed, unchanged."""
-    connection.execute(CHANGED)
-    connection.execute("analyze changed (resource_type, id, old_version)")
-    for statement in (HEARD, HISTORY, STAGED, FOLDED):
+    for statement in (HISTORY, STAGED, FOLDED):
         connection.execute(statement, {"batch": batch_id, "partner": partner, "feed": feed})
     row = connection.execute(
         """

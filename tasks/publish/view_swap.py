@@ -9,7 +9,6 @@ import psycopg
 
 from mappings.engine.views.quoting import name
 from tasks.errors import ConfigError
-from tasks.publish.view_table import ViewTable
 
 Connection = psycopg.Connection[Any]
 
@@ -44,6 +43,25 @@ FROM pg_class c, aclexplode(c.relacl) x WHERE c.oid = %s::regclass AND x.grantee
 
 
 @dataclass(frozen=True, slots=True)
+class Replacement:
+    """A table and what is built to take its place; `renames` are the indexes' names while building and afterwards."""
+
+    schema: str
+    name: str
+    renames: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def relation(self) -> str:
+        """The table's name in SQL."""
+        return f"{self.schema}.{name(self.name)}"
+
+    @property
+    def building(self) -> str:
+        """The name, in SQL, of what is built."""
+        return f"{self.schema}.{name(f'{self.name}__new')}"
+
+
+@dataclass(frozen=True, slots=True)
 class Dependent:
     """A view or materialized view that reads the table, and the statements that make it again."""
 
@@ -52,7 +70,7 @@ class Dependent:
     statements: tuple[str, ...]
 
 
-def swap(connection: Connection, table: ViewTable) -> None:
+def swap(connection: Connection, table: Replacement) -> None:
     """Rename the built table into its place inside the caller's transaction; views on the old one are made again on it.
 
     Raises `ConfigError` where one of them does not fit the new columns; nothing is changed then.
@@ -67,8 +85,8 @@ def swap(connection: Connection, table: ViewTable) -> None:
             connection.execute(f"DROP {dependent.kind} {dependent.relation}".encode())
         connection.execute(f"DROP TABLE {table.relation}".encode())
     connection.execute(f"ALTER TABLE {table.building} RENAME TO {name(table.name)}".encode())
-    for before, after in table.renames():
-        connection.execute(f"ALTER INDEX core.{name(before)} RENAME TO {name(after)}".encode())
+    for before, after in table.renames:
+        connection.execute(f"ALTER INDEX {table.schema}.{name(before)} RENAME TO {name(after)}".encode())
     for dependent in dependents:
         _remake(connection, dependent, table)
 
@@ -91,12 +109,12 @@ def _column(connection: Connection, query: str, values: tuple[Any, ...]) -> list
     return [text for (text,) in connection.execute(query.encode(), values).fetchall()]
 
 
-def _remake(connection: Connection, dependent: Dependent, table: ViewTable) -> None:
+def _remake(connection: Connection, dependent: Dependent, table: Replacement) -> None:
     try:
         for statement in dependent.statements:
             connection.execute(statement.encode())
     except psycopg.Error as error:
         raise ConfigError(
-            f"view {table.name}: {dependent.relation} does not fit its new columns ({error.diag.message_primary}); "
-            "the old table stays, change or drop it first"
+            f"{table.schema}.{table.name}: {dependent.relation} does not fit its new columns "
+            f"({error.diag.message_primary}); the old table stays, change or drop it first"
         ) from None

@@ -19,7 +19,7 @@ from mappings.engine.views import View, ViewError
 from mappings.engine.views.quoting import literal, name
 from tasks.errors import ConfigError, Transient
 from tasks.log import get_logger
-from tasks.publish.view_swap import swap
+from tasks.publish.view_swap import Replacement, swap
 from tasks.publish.view_table import CHANGED, ViewTable, reason
 
 Connection = psycopg.Connection[Any]
@@ -47,6 +47,13 @@ COMMENT ON COLUMN ops.view_definition.building IS 'Hash of the definition that a
 CREATE TABLE IF NOT EXISTS ops.view_backlog (
     name text NOT NULL, resource_type text NOT NULL, id text COLLATE "C" NOT NULL, PRIMARY KEY (name, id));
 COMMENT ON TABLE ops.view_backlog IS 'Resources published while a table of core is being built';
+COMMENT ON COLUMN ops.view_definition.name IS 'Name in the schema core';
+COMMENT ON COLUMN ops.view_definition.resource_type IS 'Type of the resources that it shows';
+COMMENT ON COLUMN ops.view_definition.built_at IS 'When it was built';
+COMMENT ON COLUMN ops.view_definition.building_type IS 'Type of the resources that a table being built shows';
+COMMENT ON COLUMN ops.view_backlog.name IS 'Name in the schema core';
+COMMENT ON COLUMN ops.view_backlog.resource_type IS 'FHIR resource type';
+COMMENT ON COLUMN ops.view_backlog.id IS 'Id of the resource';
 """
 _BROKEN = b"UPDATE ops.view_definition SET hash = NULL, problem = %s WHERE name = %s"
 
@@ -60,7 +67,7 @@ def ensure_tables(connection: Connection, views: Iterable[View]) -> list[str]:
     table for longer than about a minute.
     """
     tables = _tables(views)
-    with _alone(connection):
+    with alone(connection):
         connection.execute(_STATE)
         return [table.name for table in tables if _ensure(connection, table)]
 
@@ -86,7 +93,7 @@ def refresh(connection: Connection, changed: str) -> int:
         "SELECT name, resource_type, key, refresh_sql FROM ops.view_definition WHERE hash IS NOT NULL "
         f"AND resource_type IN (SELECT resource_type FROM {changed}) ORDER BY name".encode()
     ).fetchall()
-    _no_jit(connection)
+    no_jit(connection)
     return sum(_keep(connection, kept_table, changed) for kept_table in kept)
 
 
@@ -105,7 +112,7 @@ def _keep(connection: Connection, table: tuple[str, str, str, str], changed: str
 
 def drop_tables(connection: Connection, keep: Iterable[str]) -> list[str]:
     """Drop the tables of views that are not named in `keep`; return their names."""
-    with _alone(connection):
+    with alone(connection):
         connection.execute(_STATE)
         gone = connection.execute(
             b"SELECT name FROM ops.view_definition WHERE name <> ALL(%s) ORDER BY name", (list(keep),)
@@ -167,7 +174,7 @@ def _begin(connection: Connection, table: ViewTable, wanted: str) -> None:
 
 def _fill(connection: Connection, table: ViewTable) -> None:
     with connection.transaction():
-        _no_jit(connection)
+        no_jit(connection)
         connection.execute(table.fill().encode())
         for statement in table.finish():
             connection.execute(statement.encode())
@@ -187,11 +194,11 @@ def _take_place(connection: Connection, table: ViewTable) -> None:
     """Work off what was published since the build began, and swap; publishing waits for that long."""
     some = f"SELECT c.id FROM ops.view_backlog c WHERE c.name = {literal(table.name)}"
     with connection.transaction():
-        _no_jit(connection)
+        no_jit(connection)
         connection.execute(f"SET LOCAL lock_timeout = '{_LOCK_PATIENCE}'".encode())
         connection.execute(PUBLISHING)
         _replace_rows(connection, table.building, table.key, table.refresh(table.building), some)
-        swap(connection, table)
+        swap(connection, Replacement("core", table.name, tuple(table.renames())))
         connection.execute(b"DELETE FROM ops.view_backlog WHERE name = %s", (table.name,))
         connection.execute(
             b"UPDATE ops.view_definition SET hash = building, building = NULL, building_type = NULL, problem = NULL, "
@@ -207,7 +214,7 @@ def _replace_rows(connection: Connection, relation: str, key: str, sql: str, som
 
 
 @contextmanager
-def _alone(connection: Connection) -> Iterator[None]:
+def alone(connection: Connection) -> Iterator[None]:
     """Let one process at a time build tables."""
     connection.execute(b"SELECT pg_advisory_lock(hashtextextended('sluice:views', 0))")
     try:
@@ -217,6 +224,6 @@ def _alone(connection: Connection) -> Iterator[None]:
             connection.execute(b"SELECT pg_advisory_unlock(hashtextextended('sluice:views', 0))")
 
 
-def _no_jit(connection: Connection) -> None:
+def no_jit(connection: Connection) -> None:
     """Keep Postgres from compiling a view's many expressions, for this transaction: that takes longer than few rows."""
     connection.execute(b"SELECT set_config('jit', 'off', true)")

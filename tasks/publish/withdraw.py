@@ -30,10 +30,11 @@ where c.id = u.id and c.resource_type = u.resource_type and not c.live
 THINGS = """
 insert into staging.resource
     (batch_id, record_id, resource_type, id, event_time, fhir_version, deleted, destinations, digest, resource, slots)
-select %(batch)s, u.record_id, u.resource_type, u.id, u.event_time, r.fhir_version, true, '{}', r.digest, r.resource,
+select %(batch)s, u.record_id, u.resource_type, u.id, u.event_time, r.fhir_version, true, '{}', r.digest,
+       r.resource::text,
        case when exists (
            select from fhir.contribution c where c.id = u.id and c.resource_type = u.resource_type
-       ) then '{}'::jsonb else jsonb_build_object(%(deleted)s::text, '[]'::jsonb) end
+       ) then '{}' else jsonb_build_object(%(deleted)s::text, '[]'::jsonb)::text end
 from unsaid u join fhir.resource r on r.resource_type = u.resource_type and r.id = u.id
 where not exists (
     select from staging.resource s
@@ -44,7 +45,8 @@ where not exists (
 FACTS = """
 insert into staging.resource
     (batch_id, record_id, resource_type, id, event_time, fhir_version, deleted, destinations, digest, resource, slots)
-select %(batch)s, r.record_id, r.resource_type, r.id, r.event_time, r.fhir_version, true, '{}', r.digest, r.resource,
+select %(batch)s, r.record_id, r.resource_type, r.id, r.event_time, r.fhir_version, true, '{}', r.digest,
+       r.resource::text,
        null
 from fhir.resource r
 where r.record_id = any(%(records)s) and not r.deleted

@@ -1,0 +1,167 @@
+-- What every column is: by its name where the name means the same everywhere, by table where it does not.
+do $$
+declare
+    named text[][] := array[
+        ['resource_type', 'FHIR resource type'],
+        ['id', 'Id of the resource'],
+        ['resource_id', 'Id of the resource'],
+        ['version_id', 'Version of the resource, from 1'],
+        ['record_id', 'The record that said it (ledger.record.id): delivery id * 2^32 + ordinal'],
+        ['batch_id', 'The batch that it was gated and published with'],
+        ['delivery_id', 'The delivery (ledger.delivery.id)'],
+        ['event_time', 'When it happened at the sender'],
+        ['partner', 'Who sent it'],
+        ['feed', 'The feed that brought it'],
+        ['fhir_version', 'FHIR version of the resource'],
+        ['deleted', 'Whether the sender, a correction or an erasure took the resource back; its last content stays'],
+        ['published_at', 'When the warehouse had it; of a batch, when every destination had it as well'],
+        ['superseded_at', 'When a newer version took its place; null for the current one'],
+        ['digest', 'Hash of the content with its keys sorted'],
+        ['resource', 'The resource as FHIR JSON'],
+        ['retired_id', 'Id of the resource that holds no more'],
+        ['survivor_id', 'Id of the resource that took its place'],
+        ['at', 'When it happened'],
+        ['state', 'Where it stands'],
+        ['token', 'Fencing token of the worker that holds or made it'],
+        ['run_id', 'The Prefect flow run that did it'],
+        ['published_by', 'The Prefect flow run that published it'],
+        ['mapping_version', 'Hash of the maps that it was converted with'],
+        ['staged_rows', 'How many rows were staged for it'],
+        ['verdict', 'What the gate said: passed, and each check with whether it held; no values'],
+        ['created_at', 'When it was made'],
+        ['stored_at', 'When the warehouse had it'],
+        ['received', 'Records in it'],
+        ['published', 'Records that the warehouse and every destination have'],
+        ['quarantined', 'Records that stopped'],
+        ['duplicate', 'Records that had come before'],
+        ['filtered', 'Records that a route dropped, with a reason'],
+        ['discarded', 'Records that an operator ended, with a reason'],
+        ['in_flight', 'Records that are on their way'],
+        ['first_ordinal', 'Number of the first record within the delivery, from 1'],
+        ['last_ordinal', 'Number of the last record within the delivery'],
+        ['ordinal', 'Number of the record within the delivery, from 1'],
+        ['start', 'Where reading began'],
+        ['name', 'Its name'],
+        ['lease_until', 'Until when it is held without a sign of life'],
+        ['value', 'How far it was read'],
+        ['updated_at', 'When the row changed last'],
+        ['format', 'Format of its records'],
+        ['version', 'What changes when its bytes may have changed: etag, mtime and size'],
+        ['offer', 'What the source needs to open and to finish it'],
+        ['object', 'Name of its encrypted object in landing'],
+        ['size', 'Size in bytes'],
+        ['sha256', 'SHA-256 of its bytes'],
+        ['duplicate_of', 'The earlier delivery with the same bytes'],
+        ['corrects', 'The earlier delivery of the same name that it replaces'],
+        ['seen_at', 'When the source showed it first or last'],
+        ['landed_at', 'When its bytes were kept'],
+        ['kind', 'What happened'],
+        ['facts', 'Its facts: counts, codes, times'],
+        ['code', 'Stable code of what was found, or the transport''s own code'],
+        ['location', 'Where: a field, column or path, never a value'],
+        ['severity', 'error, warning or information'],
+        ['stage', 'The stage that found it'],
+        ['count', 'How often'],
+        ['first_record', 'The first record that had it'],
+        ['destination', 'The destination'],
+        ['wanted', 'The version that the destination should have'],
+        ['confirmed', 'The version that the destination has confirmed'],
+        ['attempts', 'How often it was tried since it was asked for'],
+        ['next_at', 'When it is tried next'],
+        ['remote_id', 'The destination''s own id of it'],
+        ['remote_version', 'The destination''s own version of it'],
+        ['records', 'Records that wait for it'],
+        ['status', 'What became of it: sent, unchanged, refused, retry'],
+        ['finding', 'What the destination found wrong, as a code and a place'],
+        ['findings', 'Everything found in the record: code, location, severity'],
+        ['owner', 'Who is to look at it'],
+        ['quarantined_at', 'When it stopped'],
+        ['ended_at', 'When it was over'],
+        ['ended_as', 'Whether it was released or discarded'],
+        ['reason', 'Why, as the operator said'],
+        ['landed_on', 'Day of landing (UTC)'],
+        ['key', 'Keyed hash of the record''s bytes where the same bytes again are the same record; null where not'],
+        ['read_to', 'How far it was read, in bytes'],
+        ['messages', 'How many messages were landed'],
+        ['polls', 'How many polls in a row it looked the same'],
+        ['actor', 'Who did it'],
+        ['action', 'What was done'],
+        ['subject', 'To what'],
+        ['counts', 'How much, by name'],
+        ['awaiting', 'Rows of the outbox that no destination has confirmed or refused yet'],
+        ['passed', 'Whether the gate let it pass'],
+        ['released_by', 'Who released it although a check failed'],
+        ['rejected_by', 'Who rejected it'],
+        ['checked_at', 'When it was checked'],
+        ['relation', 'Table that the check looked at, or records'],
+        ['expectation', 'The expectation, as great-expectations names it'],
+        ['place', 'Where: the column of a check; message or line of a record'],
+        ['held_true', 'Whether the expectation held; in a trend, how often'],
+        ['day', 'Day (UTC, or the feed''s own where it is about lateness)'],
+        ['batches', 'Batches'],
+        ['percent', 'Share of batches in which it held, in percent'],
+        ['due_at', 'By when it was expected'],
+        ['came_at', 'When it came'],
+        ['late_by', 'How much later than expected it came'],
+        ['told_at', 'When on-call was told'],
+        ['delivery', 'Name of the delivery at the partner'],
+        ['waited', 'How long it has stopped, or did'],
+        ['built_at', 'When it was built'],
+        ['building_type', 'Resource type of what is being built'],
+        ['code_table', 'The map that has no entry for it'],
+        ['system', 'Code system as sent'],
+        ['first_seen_at', 'When it came first'],
+        ['last_seen_at', 'When it came last'],
+        ['destinations', 'Where its record is routed to'],
+        ['slots', 'What each source field says of a thing that lives on; null for a fact'],
+        ['control', 'Keyed hash of feed, sender and control id'],
+        ['erasure_id', 'The erasure (ledger.erasure.id)'],
+        ['pending', 'Resources that the destination does not have yet'],
+        ['refused', 'Resources that the destination refused'],
+        ['oldest_pending', 'Since when the oldest of them waits'],
+        ['feed_file', 'The feed''s file as it was deployed'],
+        ['number', 'Its number, from 1'],
+        ['failures', 'How often in a row it took nothing'],
+        ['paused_until', 'Until when it is left alone'],
+        ['why', 'The transport''s own word']
+    ];
+    placed text[][] := array[
+        ['ledger.delivery', 'id', 'Number of the delivery'],
+        ['ledger.batch', 'id', 'Number of the batch'],
+        ['ledger.event', 'id', 'Number of the event'],
+        ['ledger.load_receipt', 'id', 'Number of the answer'],
+        ['ledger.erasure', 'id', 'Number of the erasure'],
+        ['ops.delivery', 'id', 'Number of the delivery'],
+        ['ledger.outbox', 'state', 'pending, confirmed or refused'],
+        ['ledger.batch', 'state', 'staged, held, stored, published or rejected'],
+        ['ledger.delivery', 'state', 'landing, landed, read, duplicate or refused'],
+        ['ledger.record', 'state', 'How it ended; null while it follows its batch'],
+        ['ledger.record', 'location', 'What a partner would look for: message 3, line 17'],
+        ['restricted.unmapped_code', 'code', 'The code that no table has'],
+        ['ledger.arrival', 'start', 'Where the message begins in its segment, in bytes'],
+        ['ledger.arrival', 'finding', 'What was odd about it when it came'],
+        ['ledger.suppressed', 'digest', 'SHA-256 of the id']
+    ];
+    one record;
+    said text;
+begin
+    for one in
+        select n.nspname || '.' || c.relname as relation, a.attname::text as name, c.relkind
+        from pg_class c join pg_namespace n on n.oid = c.relnamespace
+        join pg_attribute a on a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
+        where n.nspname in ('fhir', 'ledger', 'ops', 'staging', 'restricted') and c.relkind in ('r', 'p', 'v')
+          and not c.relispartition and col_description(c.oid, a.attnum) is null
+    loop
+        said := null;
+        for part in 1 .. array_length(placed, 1) loop
+            if placed[part][1] = one.relation and placed[part][2] = one.name then said := placed[part][3]; end if;
+        end loop;
+        for part in 1 .. array_length(named, 1) loop
+            if said is null and named[part][1] = one.name then said := named[part][2]; end if;
+        end loop;
+        if said is not null then
+            execute format('comment on column %s.%I is %L', one.relation, one.name, said);
+        end if;
+    end loop;
+end $$;
+comment on sequence ledger.token is 'Fencing tokens: every claim draws a higher one, and a transaction with an older one is refused';
