@@ -7,6 +7,7 @@ import importlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cache
+from itertools import count
 from typing import Any
 
 from mappings.engine import messages
@@ -59,6 +60,8 @@ class Maps:
     keys: dict[str, list[Key]] = field(default_factory=dict)
     repeats: dict[str, Key] = field(default_factory=dict)
     source: str = ""
+    groups: int = 0
+    """How many fields' rows are remembered by text."""
 
     def plan(self, structure: str, code: str, trigger: str) -> Plan | None:
         """Return the plan of the event (`ADT_A40`), else of the structure, None where there is neither.
@@ -74,8 +77,7 @@ class Maps:
         node_id = run.identity(step.type, "" if universal else run.partner, parts)
         node_id = self._apart(run, step, seg, node_id, (universal, parts))
         node = run.add(Node(step.label, step.type, node_id, run.scope, kind.living))
-        home = messages.home(run, step)
-        home.nodes[step.label] = node
+        run.scope.home(step.scope).nodes[step.label] = node
         node.scope = run.scope
         return node
 
@@ -110,7 +112,7 @@ class Maps:
         return run.identity(step.type, scope, [*parts, *found[1]])
 
     def _said(self, run: Run, step: Step, have: Node) -> tuple[bool, list[str]] | None:
-        scope, run.scope = run.scope, have.scope
+        scope, run.scope = run.scope, have.scope or run.scope
         try:
             return self.repeats[step.type](run, None)
         finally:
@@ -129,7 +131,7 @@ def compile_maps(files: Files) -> Maps:
         **_units(files, "v2/datatypes", kinds, problems),
         **_units(files, "v2/segments", kinds, problems),
     }
-    source, names = _generate(units, tables, problems)
+    source, names, groups = _generate(units, tables, problems)
     maps = Maps(files.digest(), {}, units, kinds, tables, {})
     named = datatype_keys(units, kinds, problems)
     maps.keys, maps.repeats = segment_keys(kinds, problems)
@@ -139,7 +141,7 @@ def compile_maps(files: Files) -> Maps:
     space: dict[str, Any] = {**NAMES, **names, "keys": named}
     exec(compile(source, "<maps>", "exec"), space)  # noqa: S102 - generated from our own grammar
     maps.calls = {name: space[identifier(name)] for name in units}
-    maps.source = source
+    maps.source, maps.groups = source, groups
     for plan in {id(plan): plan for plan in maps.plans.values()}.values():
         _bind(plan, maps, units)
     # The maps, and what has been imported for them, stay until the process ends: without this every full collection
@@ -191,14 +193,16 @@ def _unit(name: str, head: Line, rows: list[Line], is_segment: bool, kinds: dict
     return Unit(name, root, made, head, rows, is_segment, resource, living, within)
 
 
-def _generate(units: dict[str, Unit], tables: dict[str, Table], problems: list[str]) -> tuple[str, dict[str, Any]]:
-    sources, names = [], {}
+def _generate(units: dict[str, Unit], tables: dict[str, Table], problems: list[str]) -> tuple[str, dict[str, Any], int]:
+    sources: list[str] = []
+    names: dict[str, Any] = {}
+    groups = count()
     for unit in units.values():
         writer = Writer()
         write = segment if unit.segment else datatype
-        sources.append(write(unit, Shop(units, tables, writer, problems)))
+        sources.append(write(unit, Shop(units, tables, writer, problems, groups)))
         names.update(writer.names)
-    return "\n\n".join(sources), names
+    return "\n\n".join(sources), names, next(groups)
 
 
 def _plans(files: Files, units: dict[str, Unit], kinds: dict[str, Kind], problems: list[str]) -> dict[str, Plan]:

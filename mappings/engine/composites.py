@@ -294,6 +294,7 @@ def range_of_dates_xcn(components: Components, run: Run, at: str, table: Any, va
 @composite("assembly-order", "Extension")
 def assembly_order(components: Components, run: Run, at: str, table: Table | None = None) -> dict[str, Any] | None:
     """XPN.11 and XCN.18 as extension; a code that is not in its table is kept beside the element."""
+    run.lost = None
     found = mapped_code(text_of(components), run, at, table) if table is not None and text_of(components) else None
     if found:
         return {"url": _ASSEMBLY, "valueCode": found}

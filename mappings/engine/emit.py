@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -27,6 +27,8 @@ class Shop:
     tables: dict[str, Any]
     writer: Writer
     problems: list[str]
+    groups: Iterator[int]
+    """Numbers for the groups of rows that are remembered by their field's text."""
 
 
 def field_term(unit: Unit) -> Callable[[Reference, str], str]:
@@ -204,13 +206,19 @@ def _put_inner(writer: Writer, target: str, row: Row, value: str) -> None:
 
 
 def put_dict(writer: Writer, target: str, path: str, many: bool, value: str) -> None:
+    """Write what sets a value at a path of a resource under construction, or appends it there.
+
+    On the way down nothing is changed in place: another row may have put there what messages share.
+    """
     *parents, last = path.split(".")
-    for name in parents:
-        target = f"{target}.setdefault({name!r}, {{}})"
-    if many:
-        writer.add(f"{target}.setdefault({last!r}, []).append({value})")
-    else:
+    if parents:
+        target = f"within({target}, {parents!r})"
+    if not many:
         writer.add(f"{target}[{last!r}] = {value}")
+    elif parents:
+        writer.add(f"append({target}, {last!r}, {value})")
+    else:
+        writer.add(f"{target}.setdefault({last!r}, []).append({value})")
 
 
 def write_value(unit: Unit, shop: Shop, row: Row, put: Put) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 from mappings.engine import codegen
 from mappings.engine.codegen import Row, Unit, Writer, identifier, nested, wrap_inner
+from mappings.engine.conditions import Reference
 from mappings.engine.elements import resolve
 from mappings.engine.emit import Put, Shop, field_term, guarded, place_of, put_dict, resolved, write_value
 from mappings.engine.errors import Mistake, nearest
@@ -18,7 +19,7 @@ from mappings.engine.registry import FUNCTIONS
 def segment(unit: Unit, shop: Shop) -> str:
     """Write the function of a segment's map; return its source."""
     writer, problems = shop.writer, shop.problems
-    writer.add("f = seg.field; n = seg.count")
+    writer.add("f = seg.field; T = seg.texts; n = len(T) - 1; M = run.recall.groups")
     if unit.within:
         writer.add("o = {}")
     elif not unit.living:
@@ -30,17 +31,18 @@ def segment(unit: Unit, shop: Shop) -> str:
         plain = plain and not isinstance(row.line.values.get("from"), list)
         key = (row.source.root, row.source.number) if plain else (f"~{order}", 0)
         fields.setdefault(key, []).append(row)
+    groups: list[str] = []
     for rows in fields.values():
-        guarded(problems, rows[0].line, partial(_field, unit, shop, rows))
+        guarded(problems, rows[0].line, partial(_field, unit, shop, rows, groups))
     if unit.within:
         steps = resolve(unit.head.values["to"], unit.within)
         writer.add("if o:")
         value = "[o]" if steps[-1].many else "o"
         writer.add(f"    node.say({unit.head.values.get('slot', unit.root)!r}, {unit.within!r}, {value})")
-    return "\n".join([f"def {identifier(unit.name)}(seg, run, node):", *writer.lines])
+    return "\n".join([*groups, f"def {identifier(unit.name)}(seg, run, node):", *writer.lines])
 
 
-def _field(unit: Unit, shop: Shop, rows: list[Row]) -> None:
+def _field(unit: Unit, shop: Shop, rows: list[Row], groups: list[str]) -> None:
     writer = shop.writer
     base = writer.depth
     ref = rows[0].source
@@ -51,11 +53,94 @@ def _field(unit: Unit, shop: Shop, rows: list[Row]) -> None:
             _whole_row(unit, shop, row)
             writer.depth = base
         return
-    own = ref.root == unit.root
-    if own:
-        writer.add(f"v = f({ref.number}) if n >= {ref.number} else None")
-    else:
+    if ref.root != unit.root:
         writer.add(f"v = field_of(run.scope.segment({ref.root!r}), {ref.number})")
+    elif (puts := _learnable(unit, rows)) is not None:
+        groups.append(_group(unit, shop, rows, ref.number))
+        _say(unit, shop, ref.number, puts)
+        return
+    else:
+        writer.add(f"v = f({ref.number}) if n >= {ref.number} else None")
+    _field_rows(unit, shop, rows)
+    writer.depth = base
+
+
+def _learnable(unit: Unit, rows: list[Row]) -> dict[str, bool] | None:
+    """Return the elements that a field's rows set and which are lists; None where more than its text plays a part."""
+    puts: dict[str, bool] = {}
+    number = rows[0].source.number if rows[0].source else None
+    for row in rows:
+        if "ref" in row.line.values or not all(r.root == unit.root and r.number == number for r in _asked(unit, row)):
+            return None
+        if unit.living and not unit.within:
+            continue
+        constants = nested_paths(unit, row.line.values.get("set") or {}) if not row.many else []
+        names = [(row.path, row.many), *((path, isinstance(value, list)) for path, value in constants)]
+        if "table" in row.line.values and row.leaf == "code":
+            names.append((f"_{row.path}", False))
+        for path, many in names:
+            # A nested element is shared with other rows, and a constant list is not appended to twice.
+            if (
+                "." in path
+                or not path
+                or row.indexed is not None
+                or (many and not row.many)
+                or puts.get(path, many) != many
+            ):
+                return None
+            puts[path] = many
+    return puts
+
+
+def _asked(unit: Unit, row: Row) -> list[Reference]:
+    """Return the fields that a row's condition asks for."""
+    asked: list[Reference] = []
+
+    def term(ref: Reference, what: str) -> str:
+        asked.append(ref)
+        return field_term(unit)(ref, what)
+
+    codegen.condition(row.line, term)
+    return asked
+
+
+def _group(unit: Unit, shop: Shop, rows: list[Row], number: int) -> str:
+    """Return the source of a function for a field's rows."""
+    writer, lines, depth = shop.writer, shop.writer.lines, shop.writer.depth
+    writer.lines, writer.depth = [], 1
+    try:
+        writer.add(f"v = seg.field({number})")
+        _field_rows(unit, shop, rows)
+        return "\n".join([f"def g_{identifier(unit.name)}_{number}(seg, run, node, o):", *writer.lines])
+    finally:
+        writer.lines, writer.depth = lines, depth
+
+
+def _say(unit: Unit, shop: Shop, number: int, puts: dict[str, bool]) -> None:
+    """Write the call of a group: what its text said before is put at once."""
+    writer, group = shop.writer, next(shop.groups)
+    living = unit.living and not unit.within
+    writer.add(f"if n >= {number} and (t := T[{number}]):")
+    writer.add(f"    h = M[{group}].get(t)")
+    call = f"g_{identifier(unit.name)}_{number}"
+    writer.add(
+        f"    if h.__class__ is not dict: h = say({group}, t, h, {call}, seg, run, node, {'None' if living else 'o'})"
+    )
+    if living:
+        writer.add("    if h: node.tell(h)")
+    elif not any(puts.values()):
+        writer.add("    if h: o.update(h)")
+    else:
+        writer.add("    if h:")
+        for path, many in puts.items():
+            kept = f"[*o[{path!r}], *h[{path!r}]] if {path!r} in o else [*h[{path!r}]]" if many else f"h[{path!r}]"
+            writer.add(f"        if {path!r} in h: o[{path!r}] = {kept}")
+
+
+def _field_rows(unit: Unit, shop: Shop, rows: list[Row]) -> None:
+    """Write what a field's rows do with its value `v`."""
+    writer = shop.writer
+    base = writer.depth
     writer.add("if v:")
     writer.depth += 1
     body = writer.depth
@@ -71,7 +156,8 @@ def _field(unit: Unit, shop: Shop, rows: list[Row]) -> None:
     for row in rows:
         _field_row(unit, shop, row)
         writer.depth = inner
-    if own:
+    ref = rows[0].source
+    if ref is not None and ref.number and ref.root == unit.root:
         note_field(unit, shop, rows, ref.number)
         note_rest(unit, shop, rows, ref.number)
     writer.depth = base

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from mappings.engine.protocols import CLEAR, Components, Repetitions, Segment
-from mappings.engine.run import put
+from mappings.engine.recall import say
+from mappings.engine.run import put, within
 
 EMPTY = frozenset({"", CLEAR, None})
 
@@ -46,6 +47,8 @@ def valued(segment: Segment | None, number: int) -> bool:
     repetitions = segment.field(number) if segment is not None else ()
     if not repetitions:
         return False
+    if repetitions[0][0][0] not in EMPTY:
+        return True
     return any(text not in EMPTY for components in repetitions for subs in components for text in subs)
 
 
@@ -57,23 +60,31 @@ def count_of(segment: Segment | None, number: int) -> int:
 def element(target: dict[str, Any], path: str, index: int) -> dict[str, Any]:
     """Return the list element number `index` at `path`, made where it is missing."""
     *parents, last = path.split(".")
-    for name in parents:
-        target = target.setdefault(name, {})
-    elements: list[dict[str, Any]] = target.setdefault(last, [])
-    while len(elements) < index:
-        elements.append({})
-    return elements[index - 1]
+    target = within(target, parents)
+    elements: list[dict[str, Any]] = [*target.get(last, ())]
+    elements.extend({} for _ in range(index - len(elements)))
+    elements[index - 1] = made = {**elements[index - 1]}
+    target[last] = elements
+    return made
+
+
+def append(target: dict[str, Any], name: str, value: Any) -> None:
+    """Append to a list that other messages may share."""
+    target[name] = [*target.get(name, ()), value]
 
 
 NAMES: dict[str, Any] = {
     "EMPTY": EMPTY,
+    "append": append,
     "count_of": count_of,
     "element": element,
     "field_of": field_of,
     "joined": joined,
     "part": part,
     "put": put,
+    "say": say,
     "value_of": value_of,
     "valued": valued,
     "whole": whole,
+    "within": within,
 }

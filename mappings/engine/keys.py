@@ -32,6 +32,9 @@ Key = Callable[["Run", Any], "tuple[bool, list[str]] | None"]
 Part = Callable[["Run", Any], "tuple[bool | None, list[str]] | None"]
 """One part of a key: (is its authority universal, None where it has none; its texts), None where it is missing."""
 
+LONGEST_KEY = 100
+"""Characters of the longest field whose key is remembered."""
+
 PATIENT_ORDER = ("MR", "PI", "PT", "PE", "PN", "NI", "HC", "JHN", "MC", "MA", "SS", "AN")
 """Types of patient identifiers by preference where the feed declares none: what the institution itself assigned
 first, then enterprise-wide, national and insurance numbers; among equals the smallest authority and value."""
@@ -167,30 +170,35 @@ def _part(word: str, get: Callable[[Reference], Get]) -> Part:
         return _plain(read, reference, bool(optional))
     typed(kind, [])
     missing = (None, ["", ""]) if optional else None
+    if "-" in what and reference.number:
+        return _of_text(kind, reference.root, reference.number, missing)
 
     def identifier(run: Run, here: Any) -> tuple[bool | None, list[str]] | None:
         repetitions = read(run, here)
         return (typed(kind, repetitions[0]) if repetitions else None) or missing
 
-    return _remembered(identifier, reference.root) if "-" in what else identifier
+    return identifier
 
 
-def _remembered(part: Part, root: str) -> Part:
-    """Return `part` with a memory for segments further out: ten OBX ask the same of their OBR."""
+def _of_text(kind: str, root: str, number: int, missing: tuple[None, list[str]] | None) -> Part:
+    """Return a part that remembers what a field's text names: ten OBX ask the same of their OBR."""
 
-    def remembered(run: Run, here: Any) -> tuple[bool | None, list[str]] | None:
-        if here is None or here.name == root:
-            return part(run, here)
-        outer = run.scope.segment(root)
-        if outer is None:
-            return part(run, here)
-        key = (part, outer.index)
-        if key not in run.memory:
-            run.memory[key] = part(run, here)
-        found: tuple[bool | None, list[str]] | None = run.memory[key]
-        return found
+    def part(run: Run, here: Any) -> tuple[bool | None, list[str]] | None:
+        seg = here if here is not None and here.name == root else run.scope.segment(root)
+        if seg is None:
+            return missing
+        texts = seg.texts
+        if number >= len(texts) or not (text := texts[number]):
+            return missing
+        known = run.recall.keys(kind)
+        if text in known:
+            return known[text] or missing
+        found = typed(kind, seg.field(number)[0])
+        if len(text) <= LONGEST_KEY:
+            known[text] = found
+        return found or missing
 
-    return remembered
+    return part
 
 
 def _id(label: str, optional: bool) -> Callable[[Run, Any], tuple[None, list[str]] | None]:

@@ -7,7 +7,7 @@ long as their segment. A scope opens at the first of its `starts` and again at e
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,6 +17,7 @@ from mappings.engine.errors import Mistake, nearest
 from mappings.engine.helpers import valued
 from mappings.engine.protocols import Segment
 from mappings.engine.run import Node, Run, Scope, put
+from mappings.engine.script import script_of
 from mappings.engine.source import Line
 
 KEYS = frozenset({"segment", "to", "map", "when", "link", "listed", "after", "run", "events", "drop", "use", "takes"})
@@ -77,6 +78,8 @@ class Plan:
     ignored: frozenset[str] = frozenset()
     silent: dict[tuple[int, ...], tuple[int, ...]] = field(default_factory=dict)
     """By the rows of a segment, and those that did not speak: the fields that no other row of it carries."""
+    scripts: dict[tuple[str, ...], Any] = field(default_factory=dict)
+    """What has been worked out for sequences of segment names."""
 
 
 def merge_scopes(raw: dict[str, dict[str, Any]], line: Line) -> None:
@@ -131,8 +134,15 @@ def condition(text: str) -> Callable[[Run, Segment], bool]:
 
 def walk(plan: Plan, run: Run, make: Callable[[Run, Step, Segment], Node]) -> None:
     """Walk the message: open scopes and find each row's resource first, then let the maps speak."""
-    todo = _first_pass(plan, run)
-    for scope, seg, steps in todo:
+    segments = run.message.segments
+    script = script_of(plan, tuple([seg.name for seg in segments]))
+    scopes = run.open(script.shapes)
+    for code, place in script.findings:
+        run.seg = segments[place]
+        run.find(code, "")
+    for place, at, steps, gaps in script.todo:
+        scope = scopes[at]
+        seg = segments[place]
         run.scope, run.seg = scope, seg
         silent: tuple[Step, ...] = ()
         for step in steps:
@@ -142,7 +152,8 @@ def walk(plan: Plan, run: Run, make: Callable[[Run, Step, Segment], Node]) -> No
                 silent = (*silent, step)
         if silent:
             _unheard(plan, run, seg, steps, silent)
-        _gaps(plan, run, seg)
+        if gaps:
+            _gaps(gaps, run, seg)
     _late(plan, run)
 
 
@@ -162,7 +173,7 @@ def _late(plan: Plan, run: Run) -> None:
         _unheard(plan, run, seg, steps, silent)
 
 
-def _unheard(plan: Plan, run: Run, seg: Segment, steps: list[Step], silent: tuple[Step, ...]) -> None:
+def _unheard(plan: Plan, run: Run, seg: Segment, steps: Sequence[Step], silent: tuple[Step, ...]) -> None:
     """Note the valued fields that only rows carry which do not speak this time."""
     key = (*map(id, steps), 0, *map(id, silent))
     numbers = plan.silent.get(key)
@@ -175,88 +186,18 @@ def _unheard(plan: Plan, run: Run, seg: Segment, steps: list[Step], silent: tupl
             run.find("outranked", str(number), "information")
 
 
-def _gaps(plan: Plan, run: Run, seg: Segment) -> None:
-    """Note the valued fields that no row takes."""
-    gaps = plan.gaps.get(seg.name, ())
-    read, count = seg.field, seg.count
+def _gaps(gaps: tuple[int, ...], run: Run, seg: Segment) -> None:
+    """Note the valued fields that no row takes: those in `gaps`, and all from its last on."""
+    texts = seg.texts
+    count = len(texts)
     for number in gaps:
-        if number > count:
+        if number >= count:
             return
-        if read(number):
+        if texts[number]:
             run.find("unmapped-field", str(number))
-    if gaps:
-        for number in range(gaps[-1] + 1, count + 1):
-            if read(number):
-                run.find("unmapped-field", str(number))
-
-
-def _first_pass(plan: Plan, run: Run) -> list[tuple[Scope, Segment, list[Step]]]:
-    todo: list[tuple[Scope, Segment, list[Step]]] = []
-    current: dict[str, Scope] = {"message": run.scope}
-    stands: list[tuple[str, Scope]] = []
-    for seg in run.message.segments:
-        name = seg.name
-        steps = plan.steps.get(name)
-        if steps is None:
-            if name not in plan.ignored:
-                run.seg = seg
-                run.find("unmapped-segment", "")
-            continue
-        scope = _open(plan, name, seg, current)
-        allowed = plan.standing.get(name)
-        if allowed is not None:
-            under = next(((n, s) for n, s in reversed(stands) if n in allowed), None)
-            if under is None:
-                run.seg = seg
-                run.find("segment-out-of-place", "")
-                continue
-            steps = [step for step in steps if not step.after or under[0] in step.after]
-            scope = Scope("segment", under[1])
-        elif name not in plan.opens:
-            scope = Scope("segment", scope)
-        scope.segments.setdefault(name, seg)
-        owner = scope.parent
-        (owner if scope.name == "segment" and owner is not None else scope).members.append(seg)
-        if scope.name == "segment" and owner is not None:
-            owner.segments.setdefault(name, seg)
-        stands.append((name, scope))
-        todo.append((scope, seg, steps))
-    return todo
-
-
-def _open(plan: Plan, name: str, seg: Segment, current: dict[str, Scope]) -> Scope:
-    """Return the scope in which a segment stands, opening what it starts."""
-    for kind in plan.opens.get(name, ()):
-        here = current.get(kind.name)
-        if here is None or _again(kind, name, here):
-            for ended in kind.ends:
-                current.pop(ended, None)
-            current[kind.name] = Scope(kind.name, _parent(plan, kind, current))
-        here = current[kind.name]
-        here.segments.setdefault(name, seg)
-        around = here.parent
-        if around is not None and around.name in plan.scopes and name in plan.scopes[around.name].knows:
-            around.segments.setdefault(name, seg)
-        return current[kind.name]
-    return _innermost(plan, current)
-
-
-def _again(kind: ScopeKind, name: str, here: Scope) -> bool:
-    place = kind.starts.index(name)
-    return any(start in here.segments for start in kind.starts[place:])
-
-
-def _parent(plan: Plan, kind: ScopeKind, current: dict[str, Scope]) -> Scope:
-    within = kind.within
-    while within != "message":
-        if within in current:
-            return current[within]
-        within = plan.scopes[within].within if within in plan.scopes else "message"
-    return current["message"]
-
-
-def _innermost(plan: Plan, current: dict[str, Scope]) -> Scope:
-    return next(reversed(current.values())) if len(current) > 1 else current["message"]
+    for number in range(gaps[-1] + 1, count):
+        if texts[number]:
+            run.find("unmapped-field", str(number))
 
 
 def _do(step: Step, run: Run, seg: Segment, make: Callable[[Run, Step, Segment], Node]) -> None:
@@ -289,7 +230,7 @@ def _speak(step: Step, run: Run, seg: Segment, node: Node) -> None:
 
 def _point(node: Node, target: Node, path: str, many: bool, slot: str) -> None:
     """Put a reference to `target` at `path` of `node`."""
-    pointer: Any = {"reference": f"{target.type}/{target.id}"}
+    pointer: Any = target.pointer()
     if node.slots is not None:
         node.say(slot, path, [pointer] if many else pointer)
     elif "." in path:
@@ -325,16 +266,6 @@ def _inside(scope: Scope | None, outer: Scope) -> bool:
     return False
 
 
-def home(run: Run, step: Step) -> Scope:
-    """Return the scope in which a new node of a step lives."""
-    scope: Scope | None = run.scope
-    while scope is not None:
-        if scope.name == step.scope:
-            return scope
-        scope = scope.parent
-    return run.scope
-
-
 def finish(plan: Plan, run: Run) -> None:
     """Do what waits for the whole message: actions, then the links between resources."""
     for scope, seg, action in run.later:
@@ -342,7 +273,7 @@ def finish(plan: Plan, run: Run) -> None:
         action(seg, run)
     only: dict[tuple[str, int], Node | None] = {}
     for scope, node, path, many, label, name in run.links:
-        target = scope.find(label) or node.scope.find(label) or _only(plan, run, scope, label, only)
+        target = scope.find(label) or (node.scope and node.scope.find(label)) or _only(plan, run, scope, label, only)
         if target is not None and target is not node:
             _point(node, target, path, many, name)
     for scope, node, path, label, name in run.listed:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any, Protocol, TypeVar
@@ -29,9 +29,9 @@ class Node:
     thing in the same words; whoever says more takes a copy first.
     """
 
-    __slots__ = ("cleared", "deleted", "id", "label", "resource", "scope", "shared", "slots", "type")
+    __slots__ = ("_pointer", "cleared", "deleted", "id", "label", "resource", "scope", "shared", "slots", "type")
 
-    def __init__(self, label: str, type_name: str, node_id: str, scope: Scope, living: bool) -> None:
+    def __init__(self, label: str, type_name: str, node_id: str, scope: Scope | None, living: bool) -> None:
         self.label = label
         self.type = type_name
         self.id = node_id
@@ -41,6 +41,7 @@ class Node:
         self.cleared: list[str] = []
         self.deleted = False
         self.shared = False
+        self._pointer: dict[str, str] | None = None
 
     def _own(self) -> None:
         """Take a copy of what is shared."""
@@ -58,7 +59,21 @@ class Node:
         if said is None:
             self.slots[slot] = [(path, value)]
         elif (path, value) not in said:
-            said.append((path, value))
+            # What is there may be shared with other messages.
+            self.slots[slot] = [*said, (path, value)]
+
+    def tell(self, slots: Slots) -> None:
+        """Say all that `slots` say, which may be shared with other messages."""
+        if self.shared:
+            self._own()
+        have = self.slots
+        assert have is not None  # noqa: S101 - what has slots is living
+        for slot, said in slots.items():
+            if slot not in have:
+                have[slot] = said
+            else:
+                for path, value in said:
+                    self.say(slot, path, value)
 
     def mention(self, slot: str, path: str, value: Any) -> None:
         """Say `value`; of two mentions in one message the one that says more stands."""
@@ -66,7 +81,12 @@ class Node:
             self._own()
         slots = self.slots
         assert slots is not None  # noqa: S101 - what is mentioned is living
-        said = slots.setdefault(slot, [])
+        said = slots.get(slot)
+        if said is None:
+            slots[slot] = [(path, value)]
+            return
+        # What is there may be shared with other messages.
+        slots[slot] = said = [*said]
         for at, (have_path, have) in enumerate(said):
             if have_path == path:
                 said[at] = (path, max(have, value, key=lambda v: (len(repr(v)), repr(v))))
@@ -74,8 +94,11 @@ class Node:
         said.append((path, value))
 
     def pointer(self) -> dict[str, str]:
-        """Return a reference to this resource."""
-        return {"reference": f"{self.type}/{self.id}"}
+        """Return a reference to this resource, the same for all who point at it: nobody changes it."""
+        pointer = self._pointer
+        if pointer is None:
+            pointer = self._pointer = {"reference": f"{self.type}/{self.id}"}
+        return pointer
 
     def clear(self, slot: str, path: str) -> None:
         """Note that the sender cleared what `slot` said at `path`."""
@@ -89,7 +112,8 @@ class Node:
         """Return the finished entry."""
         if self.slots is not None and not self.shared:
             self.resource = assemble(self.type, self.id, self.slots)
-        return Entry(self.resource, self.slots, tuple(dict.fromkeys(self.cleared)), self.deleted)
+        cleared = tuple(dict.fromkeys(self.cleared)) if self.cleared else ()
+        return Entry(self.resource, self.slots, cleared, self.deleted)
 
 
 class Recipe:
@@ -102,62 +126,86 @@ class Recipe:
         self.nodes = [(node.type, node.id, node.slots or {}, node.entry().resource) for node in nodes]
 
 
+def within(target: dict[str, Any], parents: Sequence[str]) -> dict[str, Any]:
+    """Return the element further in, made where it is missing; a copy, for what is there may be shared by messages."""
+    for name in parents:
+        target[name] = target = {**target.get(name, {})}
+    return target
+
+
 def put(target: dict[str, Any], path: str, value: Any) -> None:
     """Set `value` at a dotted path; a list is appended to what stands there."""
     *parents, last = path.split(".")
-    for name in parents:
-        target = target.setdefault(name, {})
+    target = within(target, parents)
     if isinstance(value, list):
-        have = target.setdefault(last, [])
+        target[last] = have = [*target.get(last, ())]
         have.extend(element for element in value if element not in have)
     else:
         target[last] = value
 
 
-class Scope:
-    """A stretch of the message in which labels mean one thing: a patient, an order, an observation.
+class Shape:
+    """What a scope is before there is a message: its place among the scopes, and the segments seen from it by number.
 
-    `segments` holds the first segment of each name that stands in it, `members` all that stand directly in it.
+    - `first` holds the first segment of each name that stands in it, `members` all that stand directly in it.
+    - `near` and `many` are those of the nearest scope that has any, outwards.
     """
 
-    __slots__ = ("members", "name", "nodes", "parent", "segments")
+    __slots__ = ("first", "many", "members", "name", "near", "number", "parent")
 
-    def __init__(self, name: str, parent: Scope | None) -> None:
+    def __init__(self, name: str, parent: Shape | None, number: int) -> None:
         self.name = name
         self.parent = parent
+        self.number = number
+        self.first: dict[str, int] = {}
+        self.members: dict[str, list[int]] = {}
+        self.near: dict[str, int] = {}
+        self.many: dict[str, list[int]] = {}
+
+    def settle(self) -> None:
+        """Look outwards, once all segments have their place; the scope around this one has done so before."""
+        outer = self.parent
+        self.near = {**(outer.near if outer else {}), **self.first}
+        self.many = {**(outer.many if outer else {}), **self.members}
+
+
+class Scope:
+    """A stretch of the message in which labels mean one thing: a patient, an order, an observation."""
+
+    __slots__ = ("_chain", "_message", "name", "nodes", "parent", "shape")
+
+    def __init__(self, shape: Shape, parent: Scope | None, message: Message) -> None:
+        self.shape = shape
+        self.name = shape.name
+        self.parent = parent
         self.nodes: dict[str, Node] = {}
-        self.segments: dict[str, Segment] = {}
-        self.members: list[Segment] = []
+        self._chain: tuple[dict[str, Node], ...] = (self.nodes, *parent._chain) if parent else (self.nodes,)
+        self._message = message
 
     def find(self, label: str) -> Node | None:
         """Return the nearest node with `label`, outwards."""
+        for nodes in self._chain:
+            if label in nodes:
+                return nodes[label]
+        return None
+
+    def home(self, name: str) -> Scope:
+        """Return the nearest scope called `name`, outwards; this one where there is none."""
         scope: Scope | None = self
         while scope is not None:
-            node = scope.nodes.get(label)
-            if node is not None:
-                return node
+            if scope.name == name:
+                return scope
             scope = scope.parent
-        return None
+        return self
 
     def segment(self, name: str) -> Segment | None:
         """Return the nearest segment called `name`, outwards."""
-        scope: Scope | None = self
-        while scope is not None:
-            found = scope.segments.get(name)
-            if found is not None:
-                return found
-            scope = scope.parent
-        return None
+        place = self.shape.near.get(name)
+        return None if place is None else self._message.segments[place]
 
     def every(self, name: str) -> list[Segment]:
         """Return the segments called `name` of the nearest scope that has any, outwards."""
-        scope: Scope | None = self
-        while scope is not None:
-            found = [seg for seg in scope.members if seg.name == name]
-            if found:
-                return found
-            scope = scope.parent
-        return []
+        return [self._message.segments[place] for place in self.shape.many.get(name, ())]
 
 
 @lru_cache(maxsize=65536)
@@ -181,6 +229,9 @@ class Made(Protocol):
     tables: dict[str, Table]
 
 
+_NOWHERE = Shape("message", None, 0)
+
+
 class Run:
     """What the compiled maps read and write while they convert one message."""
 
@@ -199,7 +250,9 @@ class Run:
         "order",
         "partner",
         "profile",
+        "recall",
         "scope",
+        "scopes",
         "seg",
         "shared",
         "tables",
@@ -207,7 +260,7 @@ class Run:
         "waiting",
     )
 
-    def __init__(self, message: Message, profile: Profile, made: Made, cache: dict[Any, Any]) -> None:
+    def __init__(self, message: Message, profile: Profile, made: Made) -> None:
         self.message = message
         self.profile = profile
         self.partner = profile.partner
@@ -218,11 +271,13 @@ class Run:
         self.conversion = Conversion(mapping_version=made.version)
         self.nodes: dict[tuple[str, str], Node] = {}
         self.order: list[Node] = []
-        self.scope = Scope("message", None)
+        self.scope = Scope(_NOWHERE, None, message)
+        self.scopes: list[Scope] = []
         self.node: Node | None = None
         self.seg: Segment | None = None
         self.lost: dict[str, Any] | None = None
-        self.cache = cache
+        self.cache: dict[Any, Any] = {}
+        self.recall: Any = None
         self.memory: dict[Any, Any] = {}
         self.later: list[tuple[Scope, Segment, Callable[[Segment, Run], None]]] = []
         self.links: list[tuple[Scope, Node, str, bool, str, str]] = []
@@ -285,11 +340,15 @@ class Run:
 
     def mention(self, type_name: str, key: tuple[bool, list[str]]) -> Node:
         """Return the thing that a data type names (a practitioner, a location), the same for each mention."""
+        return self.mentioned(type_name, key, self.scope)
+
+    def mentioned(self, type_name: str, key: tuple[bool, list[str]], scope: Scope | None) -> Node:
+        """Return the thing of a type that `key` names, made in `scope` where it is new."""
         universal, parts = key
         node_id = _mentioned_id("" if universal else self.partner, type_name, tuple(parts))
         node = self.nodes.get((type_name, node_id))
         if node is None:
-            node = self.add(Node(type_name, type_name, node_id, self.scope, True))
+            node = self.add(Node(type_name, type_name, node_id, scope, True))
         return node
 
     def cached(self, name: str, components: Any, at: str, table: Table | None, call: Callable[..., Any]) -> Any:
@@ -301,7 +360,7 @@ class Run:
         hit = self.cache.get(key)
         if hit is None:
             return self._compute(key, components, at, table, call)
-        return self._apply(hit) if hit.__class__ is Recipe else hit
+        return self._mentioning(hit) if hit.__class__ is Recipe else hit
 
     def _compute(self, key: Any, components: Any, at: str, table: Table | None, call: Callable[..., Any]) -> Any:
         nodes, order, before = self.nodes, self.order, len(self.conversion.findings)
@@ -318,11 +377,15 @@ class Run:
             if len(self.cache) >= CACHED:
                 self.cache.clear()
             self.cache[key] = value
-        return self._apply(value) if value.__class__ is Recipe else value
+        return self._mentioning(value) if value.__class__ is Recipe else value
 
-    def _apply(self, recipe: Any) -> dict[str, str]:
+    def _mentioning(self, recipe: Any) -> dict[str, str]:
+        self.apply(recipe.nodes)
+        return {"reference": recipe.reference}
+
+    def apply(self, nodes: list[Any]) -> None:
         """Let a recipe's things be mentioned in this message."""
-        for type_name, node_id, slots, resource in recipe.nodes:
+        for type_name, node_id, slots, resource in nodes:
             node = self.nodes.get((type_name, node_id))
             if node is None:
                 node = self.add(Node(type_name, type_name, node_id, self.scope, True))
@@ -331,7 +394,21 @@ class Run:
                 for slot, said in slots.items():
                     for path, value in said:
                         node.mention(slot, path, value)
-        return {"reference": recipe.reference}
+
+    def open(self, shapes: Sequence[Shape]) -> list[Scope]:
+        """Return the message's scopes; the first, the message's own, is the run's from now on."""
+        scopes: list[Scope] = []
+        for shape in shapes:
+            outer = scopes[shape.parent.number] if shape.parent is not None else None
+            scopes.append(Scope(shape, outer, self.message))
+        self.scope = scopes[0]
+        self.scopes = scopes
+        return scopes
+
+    def close(self) -> None:
+        """Let go of what is in the scopes, so that the message's things do not wait for the garbage collector."""
+        for scope in self.scopes:
+            scope.nodes.clear()
 
     def identity(self, type_name: str, scope: str, key: Iterable[str]) -> str:
         """Return the id of what `key` names."""

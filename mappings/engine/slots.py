@@ -81,7 +81,8 @@ def _put(resource: Resource, path: str, value: Any) -> None:
     node = resource
     names = path.split(".")
     for name in names[:-1]:
-        node = node.setdefault(name, {})
+        # What a slot said may be shared with other messages.
+        node[name] = node = {**node.get(name, {})}
     last = names[-1]
     if isinstance(value, list):
         have = node.setdefault(last, [])

@@ -8,20 +8,44 @@ from mappings.engine import messages, times
 from mappings.engine.compiled import Maps
 from mappings.engine.model import Conversion, Profile
 from mappings.engine.protocols import CLEAR, Message
+from mappings.engine.recall import Memory
 from mappings.engine.run import Run
 
+_CONTEXTS = 64
+"""Time zones, and sets of separators and charset, whose memories are kept at a time."""
 
-def convert_message(
-    maps: Maps, message: Message, profile: Profile, caches: dict[str | None, dict[Any, Any]] | None = None
-) -> Conversion:
+
+class Memories:
+    """What one profile's values have become before; each with all that decides what they become."""
+
+    def __init__(self) -> None:
+        self._caches: dict[Any, dict[Any, Any]] = {}
+        self._memories: dict[Any, Memory] = {}
+
+    def lend(self, run: Run, maps: Maps) -> None:
+        """Give a run what it may remember.
+
+        A time without an offset means another moment in another zone, a text something else between other separators.
+        """
+        zone = run.timezone
+        context = (zone, run.message.context)
+        memory = self._memories.get(context)
+        if memory is None:
+            if len(self._memories) >= _CONTEXTS:
+                self._memories.clear()
+                self._caches.clear()
+            memory = self._memories[context] = Memory(maps.groups)
+        run.recall = memory
+        run.cache = self._caches.setdefault(zone, {})
+
+
+def convert_message(maps: Maps, message: Message, profile: Profile, memories: Memories) -> Conversion:
     """Return what `message` says; a structure without a map of its own is read by the map `any`, with a finding.
 
-    `caches` keeps, between calls for one profile, what values that come again and again have become.
+    `memories` are kept between calls for one profile and one set of maps.
     """
-    run = Run(message, profile, maps, {})
-    if caches is not None:
-        # A time without an offset means another moment in another zone, so each zone has a cache of its own.
-        run.cache = caches.setdefault(run.timezone, {})
+    run = Run(message, profile, maps)
+    memories.lend(run, maps)
     plan = maps.plan(message.structure, message.code, message.trigger)
     if plan is None:
         plan = maps.plans["any"]
@@ -31,6 +55,7 @@ def convert_message(
     run.seg = None
     _stamp(run)
     run.conversion.entries = [node.entry() for node in run.order]
+    run.close()
     return run.conversion
 
 

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from mappings.engine.compiled import Maps, compile_maps
 from mappings.engine.errors import MappingError
 from mappings.engine.model import Profile
 from mappings.engine.source import files
 from mappings.engine.times import zone
-from mappings.engine.v2 import convert_message
+from mappings.engine.v2 import Memories, convert_message
 from tasks.errors import ConfigError
 from tasks.model import Conversion, Finding, Parsed
 
@@ -27,11 +25,11 @@ class Hl7v2Converter:
         except MappingError as error:
             raise ConfigError(error.problems[0], error.problems) from None
         self.version = self.maps.version
-        self._caches: dict[str | None, dict[Any, Any]] = {}
+        self._memories = Memories()
 
     def convert(self, parsed: Parsed) -> Conversion:
         """Return what the message says; a message that says nothing that can be converted has an error."""
-        conversion = convert_message(self.maps, parsed.content, self.profile, self._caches)
+        conversion = convert_message(self.maps, parsed.content, self.profile, self._memories)
         if not conversion.entries:
             conversion.findings.append(Finding("nothing-to-convert", "MSH", "error"))
         return conversion

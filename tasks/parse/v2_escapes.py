@@ -14,7 +14,7 @@ Repetition = tuple[tuple[str, ...], ...]
 Field = tuple[Repetition, ...]
 """A field: its repetitions; `()` where it is absent or empty."""
 
-_SHORT = 64
+SHORT = 64
 _SHARED = 8192
 """Characters of the longest field that is kept for the next message, and how many are."""
 
@@ -25,6 +25,7 @@ _LIMIT = 200
 class Delimiters:
     """The separators that MSH-1 and MSH-2 declare; an empty string is a separator that is not in use.
 
+    `context` is all that decides what a text means: two messages with the same one read it alike.
     `odd` says that MSH-2 is empty (the usual separators are taken) or that some of it can be no separator.
     `read` turns a field's text into repetitions of components of subcomponents. Built by `delimiters`, once for
     each set of separators and charset.
@@ -34,6 +35,7 @@ class Delimiters:
         "_quick",
         "charset",
         "component",
+        "context",
         "escape",
         "field",
         "odd",
@@ -50,6 +52,7 @@ class Delimiters:
         used = [_usable(field, encoding, index) for index in range(5)] if encoding else [*"^~\\&", ""]
         self.odd = not encoding or any(not mark for mark in used[: len(encoding)])
         self.component, self.repetition, self.escape, self.subcomponent, self.truncation = used
+        self.context = (field, *used, charset)
         self.pattern = _pattern(self.escape) if self.escape else None
         # One pass with a literal first character is several times faster than looking for three strings.
         self._quick = re.compile(f"{re.escape(self.escape)}[CMZ]").search if self.escape else None
@@ -149,7 +152,7 @@ def _reader(marks: Delimiters) -> Callable[[str], Field]:
                 field = (tuple([(part,) for part in text.split(component)]),)
             else:
                 field = (((text,),),)
-            if len(text) <= _SHORT:
+            if len(text) <= SHORT:
                 if len(self) >= _SHARED:
                     self.clear()
                     self[""] = ()

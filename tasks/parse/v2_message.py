@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from weakref import ref
+
 from tasks.model import Finding
 from tasks.parse.v2_dictionary import Dictionary
-from tasks.parse.v2_escapes import Delimiters, Field
+from tasks.parse.v2_escapes import SHORT, Delimiters, Field
 from tasks.parse.v2_groups import Layout
 
 CLEAR = '""'
@@ -16,43 +18,70 @@ class Segment:
 
     - `name` is its three letters; `index` its place in the message, from 0; `ordinal` counts from 1 among its name.
     - Fields, repetitions, components and subcomponents count from 1, as in the standard; MSH-1 is the separator.
-    - A segment is cut into fields, and these are unescaped, when the first of them is read.
+    - A segment is cut into fields when the first of them is read; a field is unescaped when it is read.
+    - It reads its fields alone; what stands around it, it knows as long as somebody holds the message.
     """
 
-    __slots__ = ("_fields", "_message", "_text", "index", "name", "ordinal")
+    __slots__ = ("_long", "_marks", "_message", "_text", "_texts", "index", "name", "ordinal")
 
-    def __init__(self, text: str, name: str, index: int, ordinal: int, message: Message) -> None:
+    def __init__(  # noqa: PLR0917 - made by `map`, thousands of times a second
+        self, text: str, name: str, index: int, ordinal: int, marks: Delimiters, message: ref[Message]
+    ) -> None:
         self._text = text
+        self._marks = marks
+        # Not held: message and segments in a circle would live until the garbage collector comes.
         self._message = message
-        self._fields: tuple[Field, ...] | None = None
+        self._texts: list[str] | None = None
+        self._long: dict[int, Field] | None = None
         self.name = name
         self.index = index
         self.ordinal = ordinal
 
+    @property
+    def texts(self) -> list[str]:
+        """The fields as they were sent, by their number; in the place of 0 stands the segment's name."""
+        texts = self._texts
+        if texts is None:
+            mark = self._marks.field
+            texts = self._texts = self._text.split(mark)
+            if not self.index:
+                texts.insert(1, mark)
+        return texts
+
     def field(self, n: int) -> Field:
         """Return the repetitions of field `n`; `()` where it is absent or empty."""
-        try:
-            return self._fields[n]  # type: ignore[index]  # not cut yet: the rarer case, so asked for last
-        except IndexError:
+        texts = self._texts or self.texts
+        if n >= len(texts):
             return ()
-        except TypeError:
-            fields = self.fields
-            return fields[n] if n < len(fields) else ()
+        text = texts[n]
+        return self._marks.read(text) if self.index and len(text) <= SHORT else self._special(n, text)
+
+    def _special(self, n: int, text: str) -> Field:
+        """Read a field of MSH (MSH-1 and MSH-2 are not cut), or a long one, once."""
+        if not self.index and n <= 2:
+            return _whole(text)
+        if len(text) <= SHORT:
+            return self._marks.read(text)
+        if self._long is None:
+            self._long = {}
+        field = self._long.get(n)
+        if field is None:
+            field = self._long[n] = self._marks.read(text)
+        return field
 
     @property
     def fields(self) -> tuple[Field, ...]:
         """All fields by their number; in the place of 0 stands the segment's name."""
-        fields = self._fields
-        if fields is None:
-            marks = self._message.marks
-            texts = self._text.split(marks.field)
-            fields = self._fields = tuple(map(marks.read, texts)) if self.index else _header(texts, marks)
-        return fields
+        texts, read = self.texts, self._marks.read
+        return tuple(map(read, texts)) if self.index else (*map(_whole, texts[:3]), *map(read, texts[3:]))
 
     def value(self, n: int, rep: int = 1, comp: int = 1, sub: int = 1) -> str:
         """Return one subcomponent of field `n`; "" where it is absent."""
+        field = self.field(n)
+        if not field:
+            return ""
         try:
-            return self.field(n)[rep - 1][comp - 1][sub - 1]
+            return field[rep - 1][comp - 1][sub - 1]
         except IndexError:
             return ""
 
@@ -63,53 +92,52 @@ class Segment:
     @property
     def count(self) -> int:
         """The number of the last field that is there."""
-        return len(self.fields) - 1
+        return len(self.texts) - 1
 
     def extend(self, lines: list[str]) -> None:
         """Add lines of text that a line end inside the last field has cut off; only before a field is read."""
         self._text = "\n".join((self._text, *lines))
 
-    def texts(self) -> list[str]:
-        """Return the fields as they were sent, by their number (in MSH one less)."""
-        return self._text.split(self._message.marks.field)
+    @property
+    def _home(self) -> Message:
+        """The message; raises `ReferenceError` where nobody holds it any more."""
+        message = self._message()
+        if message is None:
+            raise ReferenceError("the segment's message is gone: hold it as long as its tree is asked for")
+        return message
 
     @property
     def group(self) -> str:
         """The name of the group that this segment stands in (`ORDER_PRIOR`); "" for the message itself."""
-        layout = self._message.layout
+        layout = self._home.layout
         return layout.groups[layout.home[self.index]].name
 
     @property
     def parent(self) -> Segment | None:
         """The segment that this one belongs to; None for MSH."""
-        place = self._message.layout.parents[self.index]
-        return None if place < 0 else self._message.segments[place]
+        place = self._home.layout.parents[self.index]
+        return None if place < 0 else self._home.segments[place]
 
     @property
     def children(self) -> list[Segment]:
         """The segments whose parent this is, in the message's order."""
-        segments = self._message.segments
-        return [segments[place] for place in self._message.layout.children(self.index)]
+        segments = self._home.segments
+        return [segments[place] for place in self._home.layout.children(self.index)]
 
     def nearest(self, name: str) -> Segment | None:
         """Return this segment, the last `name` before it in its group, or the one of an enclosing group."""
         if name == self.name:
             return self
-        place = self._message.layout.nearest(self.index, name)
-        return None if place < 0 else self._message.segments[place]
+        place = self._home.layout.nearest(self.index, name)
+        return None if place < 0 else self._home.segments[place]
 
     def below(self, name: str) -> list[Segment]:
         """Return the segments `name` of the group that this segment stands for, and of the groups within it."""
-        segments = self._message.segments
-        return [segments[place] for place in self._message.layout.below(self.index, name)]
+        segments = self._home.segments
+        return [segments[place] for place in self._home.layout.below(self.index, name)]
 
     def __repr__(self) -> str:
         return f"<{self.name}[{self.ordinal}]>"
-
-
-def _header(texts: list[str], marks: Delimiters) -> tuple[Field, ...]:
-    """Return MSH's fields: MSH-1 is the separator and MSH-2 declares the others, so neither is cut at one."""
-    return (*map(_whole, ("MSH", marks.field, *texts[1:2])), *map(marks.read, texts[2:]))
 
 
 def _whole(text: str) -> Field:
@@ -128,6 +156,7 @@ class Message:
     """
 
     __slots__ = (
+        "__weakref__",
         "charset",
         "code",
         "dictionary",
@@ -150,6 +179,11 @@ class Message:
     trigger: str
     structure: str
     version: str
+
+    @property
+    def context(self) -> tuple[str, ...]:
+        """Separators and charset: two messages that have them in common read the same text alike."""
+        return self.marks.context
 
     def first(self, name: str) -> Segment | None:
         """Return the first segment `name`."""

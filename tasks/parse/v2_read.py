@@ -7,6 +7,7 @@ from collections.abc import Callable
 from functools import lru_cache
 from itertools import count, repeat
 from typing import NoReturn
+from weakref import ref
 
 from tasks.errors import BadRecord
 from tasks.model import Finding
@@ -38,7 +39,7 @@ def read_message(data: bytes, charset: str = "") -> Message:
     if _regular(marks.field)(text):
         lines = text.split("\r")
         names = tuple([line[:3] for line in lines])
-        message.segments = [*map(Segment, lines, names, count(), _ordinals(names), repeat(message))]
+        message.segments = [*map(Segment, lines, names, count(), _ordinals(names), repeat(marks), repeat(ref(message)))]
     else:
         _segments(message, text.split("\r"), marks, findings)
         names = tuple([segment.name for segment in message.segments])
@@ -117,13 +118,14 @@ def _segments(message: Message, lines: list[str], marks: Delimiters, findings: l
     message.segments = segments
     counts: dict[str, int] = {}
     stray: dict[int, list[str]] = {}
+    home = ref(message)
     for line in lines:
         text = line.strip(" \t")
         before = segments[-1] if segments else None
         name = text[:3]
         if _NAME.fullmatch(name) and text[3:4] in ("", marks.field):
             counts[name] = ordinal = counts.get(name, 0) + 1
-            segments.append(Segment(text if line[:1].isspace() else line, name, len(segments), ordinal, message))
+            segments.append(Segment(text if line[:1].isspace() else line, name, len(segments), ordinal, marks, home))
         elif text and before and _belongs(before.name, text.partition(marks.field)[0]):
             stray.setdefault(len(segments) - 1, []).append(line)
         elif text and before:
@@ -144,8 +146,7 @@ def _belongs(before: str, word: str) -> bool:
 def _kept(message: Message, marks: Delimiters) -> list[Finding]:
     found = []
     for segment in message.segments:
-        first = 1 if segment.name == "MSH" else 0
-        for n, text in enumerate(segment.texts(), first):
+        for n, text in enumerate(segment.texts):
             if marks.may_keep(text) and marks.kept(text):
                 found.append(Finding("escape-kept", f"{segment.name}[{segment.ordinal}]-{n}"))
     return found

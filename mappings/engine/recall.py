@@ -1,0 +1,204 @@
+"""What a field has said before: the same codes, units, physicians and wards come in message after message.
+
+A field's rows are compiled to a function of their own. What it says of a resource is learned when the same text comes
+for the second time, and said again from then on. Learning runs the same function on an empty sheet with a `Learner` in
+the place of the run; whatever looks beyond the text (another segment, the scope, the message) raises `Beyond`, and that
+field is never learned. So nothing has to declare that it depends on the text alone.
+
+A memory belongs to one profile and mapping version (the converter), one time zone, and one set of separators and
+charset, which together decide what a text means. What is in it is shared between messages: nobody changes it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+from mappings.engine.model import Conversion, Finding, Severity
+from mappings.engine.protocols import Segment
+from mappings.engine.run import Node, Run
+from mappings.engine.tables import Table
+
+LONGEST = 250
+"""Characters of the longest text that is learned."""
+MOST = 40_000
+"""Texts that one memory knows before it starts anew."""
+_AWAITED = 40_000
+"""Texts that have come once and are remembered as such."""
+_KEYS = 5_000
+"""Texts of one data type whose keys are remembered."""
+
+Group = Callable[[Segment, Run, Any, Any], None]
+
+
+class Beyond(Exception):
+    """A function looked at more than the text that it was given."""
+
+
+class Memory:
+    """What the texts of each group of rows said; `groups` holds a dict by text for each."""
+
+    __slots__ = ("_awaited", "_count", "_keys", "groups")
+
+    def __init__(self, size: int) -> None:
+        self.groups: list[dict[str, Any]] = [{} for _ in range(size)]
+        self._awaited: set[int] = set()
+        self._keys: dict[str, dict[str, Any]] = {}
+        self._count = 0
+
+    def keys(self, kind: str) -> dict[str, Any]:
+        """Return what texts of a data type name (`(universal, parts)`, or None), to be read and filled."""
+        known = self._keys.get(kind)
+        if known is None or len(known) > _KEYS:
+            known = self._keys[kind] = {}
+        return known
+
+    def again(self, group: int, text: str) -> bool:
+        """Say whether a text comes for the second time, as far as that is remembered."""
+        key = hash((group, text))
+        if key in self._awaited:
+            return True
+        if len(self._awaited) >= _AWAITED:
+            self._awaited.clear()
+        self._awaited.add(key)
+        return False
+
+    def keep(self, group: int, text: str, said: Any) -> None:
+        """Keep what a text said; a full memory forgets all that texts said, not which groups are never learned."""
+        self._count += 1
+        if self._count > MOST:
+            for known in self.groups:
+                known.clear()
+            self._count = 0
+        self.groups[group][text] = said
+
+    def never(self, group: int) -> None:
+        """Do not try this group again."""
+        self.groups[group] = _Unlearnable()
+
+
+class _Unlearnable(dict[str, Any]):
+    """The memory of a group that depends on more than its text; stays empty."""
+
+
+class Sheet(Node):
+    """A resource that a field is learned on."""
+
+    __slots__ = ("clears",)
+
+    def __init__(self, type_name: str, living: bool) -> None:
+        super().__init__("", type_name, "", None, living)
+        self.resource = {}
+        self.clears: list[tuple[str, str]] = []
+
+    def clear(self, slot: str, path: str) -> None:
+        self.clears.append((slot, path))
+
+
+class Said:
+    """What a field said where that is more than values: it cleared, found something, or mentioned things."""
+
+    __slots__ = ("clears", "found", "nodes", "values")
+
+    def __init__(self, sheet: Sheet, learner: Learner) -> None:
+        self.values = sheet.resource if sheet.slots is None else sheet.slots
+        self.clears = sheet.clears
+        self.found = learner.found
+        self.nodes = [(node.type, node.id, node.slots or {}, node.entry().resource) for node in learner.order]
+
+    def again(self, run: Run) -> bool:
+        """Say all but the values once more; False where a thing is known otherwise than it was mentioned then."""
+        nodes = run.nodes
+        for type_name, node_id, slots, _ in self.nodes:
+            node = nodes.get((type_name, node_id))
+            if node is not None and node.slots is not slots:
+                return False
+        if self.nodes:
+            run.apply(self.nodes)
+        for found in self.found:
+            if len(found) == 3:
+                run.find(*found)
+            else:
+                run.unmapped(*found)
+        return True
+
+
+class Learner(Run):
+    """A run that knows what its profile, time zone and maps decide, and nothing of the message."""
+
+    __slots__ = ("found",)
+
+    def __init__(self, run: Run) -> None:
+        self.profile = run.profile
+        self.partner = run.partner
+        self.timezone = run.timezone
+        self.shared = run.shared
+        self.maps = run.maps
+        self.tables = run.tables
+        self.cache = run.cache
+        self.conversion = Conversion()
+        self.nodes = {}
+        self.order = []
+        self.lost = None
+        self.found: list[Any] = []
+
+    def find(self, code: str, at: str, severity: Severity | None = None) -> Any:
+        self.found.append((code, at, severity))
+        self.conversion.findings.append(Finding(code, at))
+
+    def unmapped(self, table: Table | str, system: str, code: str, at: str) -> None:
+        self.found.append((table, system, code, at))
+        self.conversion.findings.append(Finding("unmapped-code", at))
+
+    def mention(self, type_name: str, key: tuple[bool, list[str]]) -> Node:
+        return self.mentioned(type_name, key, None)
+
+    def _look(self) -> NoReturn:
+        raise Beyond
+
+    def _set(self, _: Any) -> NoReturn:
+        raise Beyond
+
+    # What is not the text's is not there to be read.
+    scope = property(_look, _set)
+    node = property(_look, _set)
+    seg = property(_look, _set)
+    message = property(_look, _set)
+    memory = property(_look, _set)
+    recall = property(_look, _set)
+    later = property(_look, _set)
+    links = property(_look, _set)
+    listed = property(_look, _set)
+    waiting = property(_look, _set)
+
+
+def say(group: int, text: str, have: Any, call: Group, seg: Segment, run: Run, node: Node, o: Any) -> Any:  # noqa: PLR0917 - called by generated code
+    """Let a field speak that is not known by its values alone; return the values that are still to be put, or None."""
+    if have is None and len(text) <= LONGEST:
+        have = _learn(group, text, call, seg, run, Sheet(node.type, o is None))
+        if have.__class__ is dict:
+            return have
+    if have is not None and have.again(run):
+        for slot, path in have.clears:
+            node.clear(slot, path)
+        return have.values
+    call(seg, run, node, o)
+    return None
+
+
+def _learn(group: int, text: str, call: Group, seg: Segment, run: Run, sheet: Sheet) -> Any:  # noqa: PLR0917 - see above
+    """Return what a text says when it comes for the second time; None before, and for a group that says more."""
+    memory = run.recall
+    if memory.groups[group].__class__ is _Unlearnable or not memory.again(group, text):
+        return None
+    learner = Learner(run)
+    try:
+        call(seg, learner, sheet, sheet.resource)
+    except Beyond:
+        memory.never(group)
+        return None
+    said: Any = Said(sheet, learner)
+    if not (said.clears or said.found or said.nodes):
+        said = said.values
+    memory.keep(group, text, said)
+    return said

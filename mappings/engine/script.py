@@ -1,0 +1,118 @@
+"""What the names of a message's segments decide: its scopes, which rows speak of which segment, what is out of place.
+
+Messages of one kind bring the same names again and again, so this is worked out once for each sequence of them.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from mappings.engine.run import Shape
+
+if TYPE_CHECKING:
+    from mappings.engine.messages import Plan, ScopeKind, Step
+
+_KEPT = 1000
+_LONGEST = 300
+"""Sequences that are kept for a plan, and segments of the longest of them."""
+
+
+class Script:
+    """A plan applied to a sequence of segment names; segments and scopes are numbers.
+
+    - `shapes` are the scopes, the message's first, each after the one around it.
+    - `todo` holds (segment, its scope, the steps, fields that no step takes) in the message's order.
+    - `findings` are (code, segment).
+    """
+
+    __slots__ = ("findings", "shapes", "todo")
+
+    def __init__(self) -> None:
+        self.shapes = [Shape("message", None, 0)]
+        self.todo: list[tuple[int, int, tuple[Step, ...], tuple[int, ...]]] = []
+        self.findings: list[tuple[str, int]] = []
+
+    def add(self, name: str, parent: Shape) -> Shape:
+        shape = Shape(name, parent, len(self.shapes))
+        self.shapes.append(shape)
+        return shape
+
+
+def script_of(plan: Plan, names: tuple[str, ...]) -> Script:
+    """Return the script of a plan for a message of these segments."""
+    script: Script | None = plan.scripts.get(names)
+    if script is None:
+        script = _write(plan, names)
+        if len(names) <= _LONGEST:
+            if len(plan.scripts) >= _KEPT:
+                plan.scripts.clear()
+            plan.scripts[names] = script
+    return script
+
+
+def _write(plan: Plan, names: tuple[str, ...]) -> Script:
+    script = Script()
+    current: dict[str, Shape] = {"message": script.shapes[0]}
+    stands: list[tuple[str, Shape]] = []
+    for place, name in enumerate(names):
+        found = plan.steps.get(name)
+        if found is None:
+            if name not in plan.ignored:
+                script.findings.append(("unmapped-segment", place))
+            continue
+        steps = tuple(found)
+        scope = _open(plan, script, name, place, current)
+        allowed = plan.standing.get(name)
+        if allowed is not None:
+            under = next(((n, s) for n, s in reversed(stands) if n in allowed), None)
+            if under is None:
+                script.findings.append(("segment-out-of-place", place))
+                continue
+            steps = tuple(step for step in steps if not step.after or under[0] in step.after)
+            scope = script.add("segment", under[1])
+        elif name not in plan.opens:
+            scope = script.add("segment", scope)
+        _stand(scope, name, place)
+        stands.append((name, scope))
+        script.todo.append((place, scope.number, steps, plan.gaps.get(name, ())))
+    for shape in script.shapes:
+        shape.settle()
+    return script
+
+
+def _stand(scope: Shape, name: str, place: int) -> None:
+    """Note that a segment stands in a scope; one in a scope of its own stands in the scope around it, too."""
+    scope.first.setdefault(name, place)
+    owner = scope.parent if scope.name == "segment" and scope.parent is not None else scope
+    owner.members.setdefault(name, []).append(place)
+    owner.first.setdefault(name, place) if owner is not scope else None
+
+
+def _open(plan: Plan, script: Script, name: str, place: int, current: dict[str, Shape]) -> Shape:
+    """Return the scope in which a segment stands, opening what it starts."""
+    for kind in plan.opens.get(name, ()):
+        here = current.get(kind.name)
+        if here is None or _again(kind, name, here):
+            for ended in kind.ends:
+                current.pop(ended, None)
+            here = current[kind.name] = script.add(kind.name, _parent(plan, kind, current))
+        here.first.setdefault(name, place)
+        around = here.parent
+        if around is not None and around.name in plan.scopes and name in plan.scopes[around.name].knows:
+            around.first.setdefault(name, place)
+        return here
+    return next(reversed(current.values())) if len(current) > 1 else current["message"]
+
+
+def _again(kind: ScopeKind, name: str, here: Shape) -> bool:
+    place = kind.starts.index(name)
+    return any(start in here.first for start in kind.starts[place:])
+
+
+def _parent(plan: Plan, kind: ScopeKind, current: dict[str, Shape]) -> Shape:
+    within = kind.within
+    while within != "message":
+        if within in current:
+            return current[within]
+        within = plan.scopes[within].within if within in plan.scopes else "message"
+    return current["message"]
