@@ -134,6 +134,15 @@ def settings() -> Settings:
     )
 
 
+def owner_url() -> str:
+    """Return the libpq URL of the schema's owner, who migrates and builds tables; flows need it never.
+
+    It is `SLUICE_WAREHOUSE_OWNER_URL`; where one login is both, `SLUICE_WAREHOUSE_URL`. Raises `ConfigError` where
+    neither is set.
+    """
+    return environment().get("SLUICE_WAREHOUSE_OWNER_URL") or settings().warehouse_url
+
+
 def landing_keys(text: str) -> dict[str, bytes]:
     """Return the landing keys by id; raises `ConfigError` where there is none or one is not 32 bytes in base64."""
     if not text:

@@ -29,9 +29,9 @@ def apply() -> None:
     """Build the warehouse's tables from the views, those anew whose view has changed; a line each."""
     from tasks.ledger.db import connect
     from tasks.publish.tables import apply as build
-    from tasks.settings import settings
+    from tasks.settings import owner_url
 
-    with connect(settings().warehouse_url) as connection:
+    with connect(owner_url()) as connection:
         built = build(connection)
     for name in built:
         print(f"{name}: built")

@@ -97,9 +97,9 @@ def command(data: Path, port: int) -> list[str]:
     return [str(binaries() / "postgres"), "-D", str(data), "-p", str(port), *options]
 
 
-def url(port: int, password: str, database: str) -> str:
+def url(port: int, password: str, database: str, user: str = "postgres") -> str:
     """Return the libpq URL of a database."""
-    return f"postgresql://postgres:{password}@127.0.0.1:{port}/{database}"
+    return f"postgresql://{user}:{password}@127.0.0.1:{port}/{database}"
 
 
 def answers(address: str) -> bool:
@@ -117,6 +117,19 @@ def ensure_database(admin_url: str, name: str) -> None:
         found: Any = connection.execute("select from pg_database where datname = %s", (name,)).fetchone()
         if found is None:
             connection.execute(psycopg.sql.SQL("create database {}").format(psycopg.sql.Identifier(name)))
+
+
+def ensure_login(admin_url: str, user: str, password: str, role: str) -> None:
+    """Make a login where it is missing, a member of one role and nothing else."""
+    names = {"user": psycopg.sql.Identifier(user), "role": psycopg.sql.Identifier(role)}
+    with psycopg.connect(admin_url, autocommit=True) as connection:
+        found: Any = connection.execute("select from pg_roles where rolname = %s", (user,)).fetchone()
+        how = "alter" if found is not None else "create"
+        statement = psycopg.sql.SQL("{how} role {user} login password {password}").format(
+            how=psycopg.sql.SQL(how), password=psycopg.sql.Literal(password), **names
+        )
+        connection.execute(statement)
+        connection.execute(psycopg.sql.SQL("grant {role} to {user}").format(**names))
 
 
 def _open_paths(data: Path) -> None:

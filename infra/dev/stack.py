@@ -31,6 +31,9 @@ from tasks.publish.tables import apply
 from tasks.settings import PROJECT, state_folder
 
 PORTS = {"postgres": 15432, "sftp": 12022, "s3": 15000, "fhir-ehr": 18080, "fhir-county": 18081, "prefect": 14200}
+LOADER = "sluice_runtime"
+"""The login of flows, listeners and commands."""
+
 PARTNERS_ON_SFTP = ("northside",)
 QUIET = {
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
@@ -149,9 +152,11 @@ class Stack:
     def _databases(self) -> None:
         for name in ("sluice", "fhir"):
             postgres.ensure_database(self.database("postgres"), name)
-        upgrade(self._warehouse())
-        with connect(self._warehouse()) as connection:
+        upgrade(self._owner())
+        with connect(self._owner()) as connection:
             apply(connection)
+        if "SLUICE_WAREHOUSE_URL" not in os.environ:
+            postgres.ensure_login(self._owner(), LOADER, self._secret("loader"), "sluice_loader")
 
     def _services(self) -> list[Service]:
         sftp = [*_module("infra.dev.sftp"), "--state", str(self.folder / "sftp")]
@@ -242,6 +247,7 @@ class Stack:
         return {
             **QUIET,
             "SLUICE_WAREHOUSE_URL": self._warehouse(),
+            "SLUICE_WAREHOUSE_OWNER_URL": self._owner(),
             "SLUICE_LANDING_KEY": f"embedded:{self._secret('landing')}",
             "PREFECT_API_URL": f"http://127.0.0.1:{port['prefect']}/api",
             "PREFECT_HOME": str(self.folder / "prefect"),
@@ -252,8 +258,14 @@ class Stack:
     def _write_environment(self) -> None:
         _write(self.folder / "environment.json", self._environment())
 
+    def _owner(self) -> str:
+        named = os.environ.get("SLUICE_WAREHOUSE_OWNER_URL") or os.environ.get("SLUICE_WAREHOUSE_URL")
+        return named or self.database("sluice")
+
     def _warehouse(self) -> str:
-        return os.environ.get("SLUICE_WAREHOUSE_URL") or self.database("sluice")
+        """Return the URL by which flows connect: they load, they do not own."""
+        named = os.environ.get("SLUICE_WAREHOUSE_URL")
+        return named or postgres.url(self.running["postgres"].port, self._secret("loader"), "sluice", LOADER)
 
     def database(self, name: str) -> str:
         """Return the URL of a database of the embedded Postgres."""

@@ -76,8 +76,8 @@ class Site:
         return found
 
     def rows(self, query: str, *params: Any) -> list[tuple[Any, ...]]:
-        """Ask the warehouse."""
-        with psycopg.connect(self.environment()["SLUICE_WAREHOUSE_URL"], autocommit=True) as connection:
+        """Ask the warehouse, as its owner."""
+        with psycopg.connect(self.environment()["SLUICE_WAREHOUSE_OWNER_URL"], autocommit=True) as connection:
             cursor = connection.execute(query.encode(), params or None)
             return cursor.fetchall() if cursor.description else []
 
@@ -91,7 +91,7 @@ class Site:
 
     def server_versions(self) -> list[tuple[Any, ...]]:
         """How many resources and versions the destination's own database has, by type."""
-        url = self.environment()["SLUICE_WAREHOUSE_URL"].rpartition("/")[0] + "/fhir"
+        url = self.environment()["SLUICE_WAREHOUSE_OWNER_URL"].rpartition("/")[0] + "/fhir"
         query = "select type, count(distinct id), count(*), max(version) from ehr.version group by 1 order by 1"
         with psycopg.connect(url) as connection:
             return connection.execute(query.encode()).fetchall()

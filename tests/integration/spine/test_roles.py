@@ -4,6 +4,12 @@ from __future__ import annotations
 
 import psycopg
 import pytest
+from sqlalchemy.engine import make_url
+
+from infra.dev.postgres import ensure_login
+from tasks.ledger import audit
+from tasks.ledger.db import connect
+from tasks.ledger.prune import ensure_partitions
 
 READS = {
     "sluice_analyst": ("core.patient",),
@@ -39,3 +45,44 @@ def test_no_reading_role_writes(site, role):
             connection.execute(f"set role {role}")
             with pytest.raises(psycopg.Error):
                 connection.execute(f"delete from {table}")
+
+
+@pytest.fixture
+def loader(site, monkeypatch):
+    """The site, with the loader's login instead of the owner's."""
+    ensure_login(site.url, "loader_of_tests", "loader", "sluice_loader")
+    url = make_url(site.url).set(username="loader_of_tests", password="loader").render_as_string(hide_password=False)
+    monkeypatch.setenv("SLUICE_WAREHOUSE_URL", url)
+    site.url = url
+    return site
+
+
+@pytest.mark.usefixtures("sound")
+def test_the_loader_takes_deliveries_corrections_and_operators_acts_through_every_stage(loader, adt):
+    loader.write("day.hl7", adt(mrn="1"), adt(mrn="2"), "MSH|^~\\&|garbage\r")
+    counts = loader.run()
+    assert (counts["published"], counts["quarantined"]) == (2, 1)
+    loader.write("day.hl7", adt(mrn="1"))
+    loader.run()
+    assert loader.rows("select count(*) from mart.patient_search_index") == [(1,)]
+    with connect(loader.url) as connection:
+        assert ensure_partitions(connection) >= 0
+        audit.append(connection, "ada", "test", "nothing", "to see that it can")
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "drop table core.patient",
+        "create table fhir.mine (a int)",
+        "alter table ledger.record add column a int",
+        "truncate fhir.resource",
+        "delete from ledger.audit",
+        "update ledger.audit set reason = ''",
+        "create schema mine",
+        "create role mine",
+    ],
+)
+def test_the_loader_makes_changes_and_drops_nothing(loader, statement):
+    with pytest.raises(psycopg.errors.InsufficientPrivilege):
+        loader.rows(statement)
