@@ -5,12 +5,13 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from mappings.engine.helpers import whole
+from mappings.engine.helpers import valued, whole
 from mappings.engine.keys import text_of
 from mappings.engine.primitives import number
 from mappings.engine.protocols import CLEAR, Components, Segment
 from mappings.engine.registry import composite, segment, text
 from mappings.engine.run import Node
+from mappings.engine.systems import code_system
 
 if TYPE_CHECKING:
     from mappings.engine.run import Run
@@ -97,6 +98,22 @@ def allergy_reporter(seg: Segment, run: Run, target: Node) -> None:
         target.say("IAM-14", "recorder", node.pointer())
 
 
+@composite("coded-by-method", "CodeableConcept")
+def coded_by_method(c: Components, run: Run, at: str, table: Any = None) -> dict[str, Any] | None:
+    """DG1-3 and PR1-3; before 2.5 their coding system stands in DG1-2 and PR1-2."""
+    concept: dict[str, Any] | None = run.maps["CWE[CodeableConcept]"](c, run, at)
+    method = run.seg.value(2).strip() if run.seg is not None else ""
+    if not concept or not method or method == CLEAR:
+        return concept
+    first = concept.get("coding", [{}])[0]
+    uri = code_system(method) or run.local_system(method)
+    if "code" not in first or "system" in first:
+        if first.get("system") != uri:
+            run.find("outranked", "2", "information")
+        return concept
+    return {**concept, "coding": [{"system": uri, **first}, *concept["coding"][1:]]}
+
+
 @composite("diagnosis-category", "CodeableConcept")
 def diagnosis_category(c: Components, run: Run, at: str, table: Any = None) -> dict[str, Any] | None:
     """A diagnosis of a visit."""
@@ -135,8 +152,12 @@ def performed(seg: Segment, run: Run, target: Node) -> None:
     """PR1-5, and with PR1-7 in minutes its end."""
     start = run.date_time(seg.value(5).strip().replace(CLEAR, ""), "5")
     if start is None:
+        if valued(seg, 7):
+            run.find("component-not-carried", "7")
         return
     end = plus_minutes(start, seg.value(7))
+    if end is None and valued(seg, 7):
+        run.find("component-not-carried", "7")
     if end is None:
         target.say("PR1-5", "performedDateTime", start)
     else:

@@ -91,6 +91,25 @@ def tabled(components: Components, run: Run, at: str, table: Table | None, value
         value["text"] = text_of(components, 2)
 
 
+@finish("system-oids")
+def system_oids(components: Components, run: Run, at: str, table: Any, value: dict[str, Any]) -> None:
+    """CWE.14, 17 and 20: the coding systems' OIDs, where CWE.3, 6 and 12 do not name them."""
+    if len(components) < 14:
+        return
+    for place, (comp, code, name) in enumerate(((14, 1, 3), (17, 4, 6), (20, 10, 12))):
+        oid = text_of(components, comp)
+        if not oid:
+            continue
+        codings = value.get("coding", [])
+        earlier = sum(
+            bool(text_of(components, other) or text_of(components, other + 1)) for other in (1, 4, 10)[:place]
+        )
+        if text_of(components, code) and not text_of(components, name) and universal(oid, "ISO"):
+            codings[earlier]["system"] = universal(oid, "ISO")
+        elif not universal(oid, "ISO") or code_system(text_of(components, name)) != universal(oid, "ISO"):
+            run.find("component-not-carried", f"{at}.{comp}")
+
+
 @finish("coding-tabled", tabled=True)
 def coding_tabled(components: Components, run: Run, at: str, table: Table | None, value: dict[str, Any]) -> None:
     """Replace a Coding by the table's counterpart where there is one."""
@@ -470,6 +489,22 @@ def _comprehensive(components: Components, run: Run, at: str, node: Any) -> None
     if any(own):
         _of_nothing(components, run, at, 11)
     node.mention("PL.10", "identifier", [identifier])
+
+
+@composite("concept-string", "string")
+def concept_string(components: Components, run: Run, at: str, table: Any = None) -> str | None:
+    """A CWE in one line: its text, else its display, else its code."""
+    said = next((comp for comp in (9, 2, 1) if text_of(components, comp)), 1)
+    run.rest(components, frozenset({said, 1, 3} if said > 1 else {1, 3}), at)
+    return text_of(components, said) or None
+
+
+@composite("organization-text", "string")
+def organization_text(components: Components, run: Run, at: str, table: Any = None) -> str | None:
+    """An XON in one line: its name, else its identifier."""
+    named = next((comp for comp in (1, 10, 3) if text_of(components, comp)), 1)
+    run.rest(components, frozenset({named}), at)
+    return text_of(components, named) or None
 
 
 @finish("assigner-cnn")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from mappings.engine.attachments import attachment_of, media_type, pointer_of
 from mappings.engine.helpers import whole
+from mappings.engine.keys import text_of
 from mappings.engine.protocols import CLEAR, Components, Segment
 from mappings.engine.registry import composite, segment
 
@@ -33,6 +34,16 @@ def order_pointer_placer(c: Components, run: Run, at: str, table: Any = None) ->
 @composite("order-pointer-filler", "Reference")
 def order_pointer_filler(c: Components, run: Run, at: str, table: Any = None) -> dict[str, Any] | None:
     return _identified(c, run, at, "ServiceRequest")
+
+
+@composite("authentication", "Extension")
+def authentication(c: Components, run: Run, at: str, table: Any = None) -> dict[str, Any] | None:
+    """TXA-22 (PPN): who authenticated the document and when (PPN.15); the other components are those of an XCN."""
+    who = run.maps["XCN[Practitioner]"]([*c[:14], *c[15:]], run, at)
+    when = run.date_time(text_of(c, 15), f"{at}.15")
+    inner = [{"url": "who", "valueReference": who}] if who else []
+    inner += [{"url": "when", "valueDateTime": when}] if when else []
+    return {"url": "urn:sluice:authentication", "extension": inner} if inner else None
 
 
 _RELATION = {
@@ -83,6 +94,21 @@ def document_section(seg: Segment, run: Run, target: dict[str, Any]) -> None:
     content.extend(found)
     if not content:
         content.append({"attachment": {"title": title or "document"}})
+    _about(seg, run, content[-1])
+
+
+def _about(seg: Segment, run: Run, part: dict[str, Any]) -> None:
+    """OBX-3 and OBX-14: what the section is, and when it was made."""
+    code = seg.field(3)
+    concept = run.maps["CWE[CodeableConcept]"](code[0], run, "3") if code else None
+    extension = {"url": "urn:sluice:section-code", "valueCodeableConcept": concept}
+    if concept and extension not in part.setdefault("extension", []):
+        part["extension"].append(extension)
+    if not part.get("extension", True):
+        del part["extension"]
+    made = run.date_time(seg.value(14).strip().replace(CLEAR, ""), "14")
+    if made:
+        part["attachment"]["creation"] = made
 
 
 def _lines(seg: Segment, target: dict[str, Any], title: str) -> None:

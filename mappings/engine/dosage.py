@@ -43,8 +43,17 @@ def below(seg: Segment, run: Run, name: str) -> list[Segment]:
     for anchor in (seg, run.scope.segment("RXE"), run.scope.segment("RXO")):
         after = [one for one in found if anchor is not None and one.index > anchor.index]
         if after:
-            return after
+            found = after
+            break
+    run.memory.setdefault("heard", set()).update(one.index for one in found)
     return found
+
+
+@segment("heard")
+def heard(seg: Segment, run: Run) -> None:
+    """A TQ1, RXR or RXC that no drug was read with is noted: those of the encoded order go first."""
+    if seg.index not in run.memory.get("heard", ()):
+        run.find("outranked", "", "information")
 
 
 @segment("dosage")
@@ -105,7 +114,7 @@ def _dose(seg: Segment, run: Run) -> dict[str, Any] | None:
         return None
     low_at, high_at, unit_at = _DOSE[seg.name]
     units = seg.field(unit_at)
-    unit = unit_of(units[0], run) if units else {}
+    unit = unit_of(units[0], run, str(unit_at)) if units else {}
     low, high = (_number(seg, run, at) for at in (low_at, high_at))
     kind = {"coding": [{"system": "http://terminology.hl7.org/CodeSystem/dose-rate-type", "code": "ordered"}]}
     found: dict[str, Any] = {"type": kind}
@@ -125,7 +134,7 @@ def _rate(seg: Segment, run: Run, found: dict[str, Any]) -> None:
     per_at, rate_at, unit_at = _RATE[seg.name]
     rate, units = _number(seg, run, rate_at), seg.field(unit_at)
     if rate is not None:
-        found["rateQuantity"] = {"value": rate, **(unit_of(units[0], run) if units else {})}
+        found["rateQuantity"] = {"value": rate, **(unit_of(units[0], run, str(unit_at)) if units else {})}
         return
     time = duration_of(said(seg, per_at)) if said(seg, per_at) else None
     if time and "doseQuantity" in found:
@@ -186,6 +195,10 @@ def _of_rxr(rxr: Segment, run: Run) -> dict[str, Any]:
         value = run.maps["CWE[CodeableConcept]"](field[0], run, str(at), run.tables[table]) if field else None
         if value:
             result[name] = value
+    for c in rxr.field(3)[:1]:
+        value = run.maps["CWE[CodeableConcept]"](c, run, "3")
+        if value:
+            result["extension"] = [{"url": "urn:sluice:administration-device", "valueCodeableConcept": value}]
     for c in rxr.field(5)[:1]:
         value = run.maps["CWE[CodeableConcept]"](c, run, "5", run.tables["RoutingInstruction"])
         if value:
@@ -197,6 +210,7 @@ def _of_rxr(rxr: Segment, run: Run) -> dict[str, Any]:
 def dosage_timing(seg: Segment, run: Run, target: Node) -> None:
     """TQ1 of a medication: its timing is in the dosage of RXO or RXE; without either it stands here."""
     if run.scope.segment("RXE") is None and run.scope.segment("RXO") is None:
+        run.memory.setdefault("heard", set()).add(seg.index)
         found = _of_tq1(seg, run)
         if found:
             target.say("TQ1", "dosageInstruction", [found])

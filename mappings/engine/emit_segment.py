@@ -11,7 +11,7 @@ from mappings.engine.conditions import Reference
 from mappings.engine.elements import resolve
 from mappings.engine.emit import Put, Shop, field_term, guarded, place_of, put_dict, resolved, write_value
 from mappings.engine.errors import Mistake, nearest
-from mappings.engine.outranked import note_field, note_rest
+from mappings.engine.outranked import elsewhere, note_field, note_rest
 from mappings.engine.protocols import CLEAR
 from mappings.engine.registry import FUNCTIONS
 
@@ -193,9 +193,15 @@ def _field_row(unit: Unit, shop: Shop, row: Row) -> None:
     elif row.many or row.line.values.get("reps") == "all":
         writer.add("for c in v:")
     else:
-        if "reps" not in row.line.values:
+        meant = row.line.values.get("reps") == "first"
+        if (
+            "ref" not in row.line.values
+            and "const" not in row.line.values
+            and not (meant and elsewhere(unit, shop, row))
+        ):
             place = place_of(unit, row.source, None, None)
-            writer.add(f"if len(v) > 1: run.find('repetition-not-carried', {place})")
+            severity = ", 'information'" if meant else ""
+            writer.add(f"if len(v) > 1: run.find('repetition-not-carried', {place}{severity})")
         writer.add("for c in v[:1]:")
     writer.depth += 1
 

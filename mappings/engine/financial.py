@@ -17,34 +17,23 @@ if TYPE_CHECKING:
 @composite("money", "Money")
 def money(c: Components, run: Run, at: str, table: Any = None) -> dict[str, Any] | None:
     """CP or MO: an amount and its currency, which may stand in the first component or in the second."""
-    amount, currency = text_of(c, 1), text_of(c, 1, 2) or text_of(c, 2)
+    amount = text_of(c, 1)
+    place = 1 if text_of(c, 1, 2) else 2
+    currency = text_of(c, 1, 2) or text_of(c, 2)
+    known = len(currency) == 3 and currency.isupper()
     if not amount:
         return None
     value = number(amount)
     if value is None:
         return run.find("not-a-number", at)
-    return {"value": value, **({"currency": currency} if len(currency) == 3 and currency.isupper() else {})}
+    if currency and place == 1 and not known:
+        run.find("component-not-carried", f"{at}.1.2")
+    run.rest(c, _AMOUNT if place == 2 and known else _PRICE, at)
+    return {"value": value, **({"currency": currency} if known else {})}
 
 
-def _coded(c: Components, run: Run, at: str, known: dict[str, str], table: str) -> str | None:
-    code = text_of(c, 1)
-    found = known.get(code.upper())
-    if code and found is None:
-        run.unmapped(table, "", code, at)
-    return found
-
-
-@composite("referral-status", "code")
-def referral_status(c: Components, run: Run, at: str, table: Any = None) -> str | None:
-    """RF1-1 (HL7 table 0283): accepted, pending, rejected, expired."""
-    known = {"A": "active", "P": "draft", "R": "revoked", "E": "completed"}
-    return _coded(c, run, at, known, "ReferralStatus")
-
-
-@composite("referral-priority", "code")
-def referral_priority(c: Components, run: Run, at: str, table: Any = None) -> str | None:
-    """RF1-2 (HL7 table 0280): stat, asap, routine."""
-    return _coded(c, run, at, {"S": "stat", "A": "asap", "R": "routine"}, "ReferralPriority")
+_AMOUNT, _PRICE = frozenset({1, 2}), frozenset({1})
+"""What an MO and a CP say of a sum; a CP's other components are its type and range."""
 
 
 @segment("provider")

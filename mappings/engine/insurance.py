@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from mappings.engine.helpers import whole
+from mappings.engine.composites import mapped_alternate
+from mappings.engine.helpers import valued, whole
 from mappings.engine.keys import text_of, typed
 from mappings.engine.protocols import Components, Segment
 from mappings.engine.registry import composite, segment, text
@@ -16,7 +17,11 @@ if TYPE_CHECKING:
 
 @composite("first-value", "string")
 def first_value(c: Components, run: Run, at: str, table: Any = None) -> str | None:
+    run.rest(c, _FIRST, at)
     return text_of(c, 1) or None
+
+
+_FIRST = frozenset({1})
 
 
 @composite("text-of-field", "string")
@@ -75,17 +80,26 @@ def subscriber(seg: Segment, run: Run, target: Node) -> None:
     names = seg.field(16)
     if patient is not None and seg.value(17).strip().upper() in _SELF:
         target.say("IN1-16", "subscriber", patient.pointer())
+        _told(seg, run)
         return
     number = seg.field(49)
     found = typed("CX", number[0]) if number else None
     key = [patient.id if patient else "", *(found[1] if found else [repr(names[:1])])]
     if not names and found is None:
+        _told(seg, run)
         return
     node = run.mention("RelatedPerson", (False, key))
     _person(node, seg, run)
     if patient is not None:
         node.mention("PID", "patient", patient.pointer())
     target.say("IN1-16", "subscriber", node.pointer())
+
+
+def _told(seg: Segment, run: Run) -> None:
+    """Note what IN1 says of the insured where that is the patient (of whom PID speaks), or nobody."""
+    for number in (16, 18, 19, 43, 49):
+        if valued(seg, number):
+            run.find("outranked", str(number), "information")
 
 
 def _person(node: Node, seg: Segment, run: Run) -> None:
@@ -98,10 +112,12 @@ def _person(node: Node, seg: Segment, run: Run) -> None:
     born = run.date_time(seg.value(18).strip(), "18")
     if born:
         node.mention("IN1-18", "birthDate", born[:10])
-    code = seg.value(43).strip()
-    target = run.tables["AdministrativeSex"].get(code) if code else None
-    if target is not None:
-        node.mention("IN1-43", "gender", target.code)
+    sexes = seg.field(43)
+    sex = mapped_alternate(sexes[0], run, "43", run.tables["AdministrativeSex"]) if sexes else None
+    if sex is not None:
+        node.mention("IN1-43", "gender", sex)
+    elif sexes and run.lost:
+        node.mention("IN1-43", "_gender", run.take_lost())
 
 
 @segment("payor-required")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from mappings.engine.helpers import valued
 from mappings.engine.keys import choose_patient, typed
 from mappings.engine.protocols import CLEAR, Repetitions, Segment
 from mappings.engine.registry import segment
@@ -17,14 +18,17 @@ if TYPE_CHECKING:
     from mappings.engine.run import Run
 
 PATIENTS = frozenset({"A18", "A30", "A34", "A36", "A39", "A40", "A46", "A47", "A48"})
-ACCOUNTS = frozenset({"A35", "A36", "A41", "A49"})
-VISITS = frozenset({"A42", "A50", "A51"})
+ACCOUNTS = frozenset({"A06", "A07", "A35", "A36", "A41", "A49"})
+VISITS = frozenset({"A06", "A07", "A42", "A50", "A51"})
 
 
 @segment("merge")
 def merge(seg: Segment, run: Run) -> None:
     """Do what the event says with the identifiers of MRG."""
     event = run.message.trigger
+    for number in _READ:
+        if number not in _USED.get(event, _READ) and valued(seg, number):
+            run.find("unmapped-field", str(number))
     if event in PATIENTS:
         _patients(seg, run)
     if event in ACCOUNTS:
@@ -37,6 +41,16 @@ def merge(seg: Segment, run: Run) -> None:
         _move(seg, run, 3, "Account")
     if event == "A45":
         _move(seg, run, 5, "Encounter")
+
+
+_READ = frozenset({1, 2, 3, 4, 5, 6, 7})
+_PERSON = frozenset({1, 2, 4, 7})
+_USED = {
+    **dict.fromkeys(PATIENTS, _PERSON), **dict.fromkeys(ACCOUNTS, frozenset({3})), "A36": _PERSON | {3},
+    **dict.fromkeys(VISITS, frozenset({5})), "A51": frozenset({6}), "A43": _PERSON, "A44": _PERSON | {3},
+    "A45": _PERSON | {5}, "A06": frozenset({3, 5}), "A07": frozenset({3, 5}),
+}  # fmt: skip
+"""The fields of MRG that an event speaks of; the others are noted."""
 
 
 def _prior(seg: Segment, run: Run) -> tuple[int, Repetitions]:

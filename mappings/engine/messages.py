@@ -145,6 +145,8 @@ def walk(plan: Plan, run: Run, make: Callable[[Run, Step, Segment], Node]) -> No
         seg = segments[place]
         run.scope, run.seg = scope, seg
         silent: tuple[Step, ...] = ()
+        if seg.name in plan.standing:
+            silent = tuple([step for step in plan.steps[seg.name] if step not in steps])
         for step in steps:
             if step.when is None or step.when(run, seg):
                 _do(step, run, seg, make)

@@ -12,9 +12,10 @@ from mappings.engine import times
 from mappings.engine.attachments import attachment_of, pointer_of
 from mappings.engine.helpers import whole
 from mappings.engine.keys import text_of
+from mappings.engine.orders import pointer_of_pair
 from mappings.engine.primitives import number
 from mappings.engine.protocols import CLEAR, Components, Segment
-from mappings.engine.registry import composite, segment
+from mappings.engine.registry import composite, finish, segment
 from mappings.engine.systems import code_system
 
 if TYPE_CHECKING:
@@ -23,15 +24,16 @@ if TYPE_CHECKING:
 Value = tuple[str, Any]
 UCUM = "http://unitsofmeasure.org"
 ATTACHMENT = "http://hl7.org/fhir/5.0/StructureDefinition/extension-Observation.value"
+UNIT = "urn:sluice:observation-unit"
 ABSENT = "http://terminology.hl7.org/CodeSystem/data-absent-reason"
 _COMPARATORS = {"<": "<", ">": ">", "<=": "<=", ">=": ">=", "=<": "<=", "=>": ">="}
 
 
-def unit_of(components: Components | None, run: Run) -> dict[str, Any]:
+def unit_of(components: Components | None, run: Run, at: str = "6") -> dict[str, Any]:
     """Return the unit, system and code of a Quantity from OBX-6; a unit without a system is text alone."""
     if not components:
         return {}
-    found: dict[str, Any] = run.cached("unit", components, "6", None, _unit)
+    found: dict[str, Any] = run.cached("unit", components, at, None, _unit)
     return found
 
 
@@ -42,6 +44,9 @@ def _unit(components: Components, run: Run, at: str, table: Any = None) -> dict[
     code, text, system = text_of(components, 1), text_of(components, 2), text_of(components, 3)
     if not code and not text:
         code, text, system = (text_of(components, comp) for comp in (4, 5, 6))
+        run.rest(components, _OTHER_UNIT, at)
+    else:
+        run.rest(components, _UNIT if (code and system) or not text else _UNIT_TEXT, at)
     unit: dict[str, Any] = {}
     if text or code:
         unit["unit"] = text or code
@@ -49,6 +54,17 @@ def _unit(components: Components, run: Run, at: str, table: Any = None) -> dict[
         unit["system"] = code_system(system) or run.local_system(system)
         unit["code"] = code
     return unit
+
+
+@finish("unit-of-quantity")
+def unit_of_quantity(c: Components, run: Run, at: str, table: Any, value: dict[str, Any]) -> None:
+    """CQ.2: unit, system and code."""
+    if len(c) > 1 and c[1]:
+        value.update(_unit([[sub] for sub in c[1]], run, f"{at}.2"))
+
+
+_UNIT, _UNIT_TEXT, _OTHER_UNIT = frozenset({1, 2, 3, 9}), frozenset({2, 9}), frozenset({4, 5, 6, 9})
+"""What a Quantity's unit says of a CWE; a code without its system is said by the text alone."""
 
 
 def quantity(value: str, comparator: str, unit: dict[str, Any]) -> dict[str, Any] | None:
@@ -154,7 +170,7 @@ def _range(c: Components, run: Run, unit: dict[str, Any]) -> Value | None:
 
 
 def _composite_quantity(c: Components, run: Run, unit: dict[str, Any]) -> Value | None:
-    own = unit_of([[sub] for sub in c[1]], run) if len(c) > 1 else {}
+    own = unit_of([[sub] for sub in c[1]], run, "5.2") if len(c) > 1 else {}
     value = quantity(text_of(c, 1), "", own or unit)
     return ("valueQuantity", value) if value else _text(c, run, unit)
 
@@ -187,6 +203,9 @@ _BY_TYPE: dict[str, Callable[[Components, Run, dict[str, Any]], Value | None]] =
     "DR": _period, "NR": _range, "ED": _attachment, "RP": _pointer, "XPN": _person("XPN"), "PN": _person("XPN"),
     "XCN": _person("XCN"), "CN": _person("XCN"), "XAD": _person("XAD"), "AD": _person("XAD"), "XTN": _person("XTN"),
 }  # fmt: skip
+
+
+_MEASURES = frozenset({_number, _structured, _range, _composite_quantity})
 
 
 def _sampled(seg: Segment, run: Run, unit: dict[str, Any]) -> Value | None:
@@ -225,6 +244,7 @@ def observation_value(seg: Segment, run: Run, target: dict[str, Any]) -> None:
     if ranges:
         _ranges(ranges, unit, target)
     if not field or not any(map(any, field)):
+        _unit_alone(units, ranges, run, target)
         return
     if len(field) == 1 and field[0] == [[CLEAR]]:
         if run.node is not None:
@@ -240,8 +260,17 @@ def observation_value(seg: Segment, run: Run, target: dict[str, Any]) -> None:
         convert = _text
     if len(field) == 1:
         _put(target, convert(field[0], run, unit))
-        return
-    _several(field, convert, run, unit, target)
+    else:
+        _several(field, convert, run, unit, target)
+    if units and convert not in _MEASURES:
+        _unit_alone(units, ranges, run, target)
+
+
+def _unit_alone(units: Any, ranges: Any, run: Run, target: dict[str, Any]) -> None:
+    """OBX-6 where the value takes no unit: kept beside it, for it says what the text means."""
+    concept = run.maps["CWE[CodeableConcept]"](units[0], run, "6") if units else None
+    if concept:
+        target.setdefault("extension", []).append({"url": UNIT, "valueCodeableConcept": concept})
 
 
 def _put(target: dict[str, Any], value: Value | None) -> None:
@@ -335,8 +364,4 @@ def observation_subtype(c: Components, run: Run, at: str, table: Any = None) -> 
 @composite("specimen-pointer", "Reference")
 def specimen_pointer(c: Components, run: Run, at: str, table: Any = None) -> dict[str, Any] | None:
     """OBX-33: the specimen by its filler's, else its placer's identifier."""
-    for comp, name in ((2, "EIP[Identifier-Filler]"), (1, "EIP[Identifier-Placer]")):
-        if text_of(c, comp):
-            found = run.maps[name](c, run, at)
-            return {"type": "Specimen", "identifier": found} if found else None
-    return None
+    return pointer_of_pair(c, run, at, "Specimen", ("Filler", "Placer"))

@@ -13,7 +13,7 @@ from mappings.engine.people import V2_0443, role_of
 from mappings.engine.primitives import number
 from mappings.engine.protocols import Components, Segment
 from mappings.engine.registry import composite, finish, segment, text
-from mappings.engine.run import Node
+from mappings.engine.run import ALTERNATE, Node
 
 if TYPE_CHECKING:
     from mappings.engine.run import Run
@@ -90,9 +90,13 @@ def timing_of(c: Components, run: Run, at: str, table: Any = None) -> dict[str, 
     clock = [times.clock(part) for part in text_of(c, 2, 2).split(",") if part]
     if clock and all(clock):
         repeat["timeOfDay"] = clock
+    elif clock:
+        run.find("not-a-time", f"{at}.2.2")
     count = number(text_of(c, 12)) if text_of(c, 12) else None
     if count is not None and count >= 1:
         repeat["count"] = int(count)
+    elif text_of(c, 12):
+        run.find("not-a-number", f"{at}.12")
     timing: dict[str, Any] = {}
     if repeat:
         timing["repeat"] = repeat
@@ -112,23 +116,42 @@ _PRIORITIES = {
 }
 
 
+_TIMED = re.compile(r"T[SMHDWL]\d+|[SAR].")
+"""A priority with its time (TH2: within two hours)."""
+_OF_ORDER = frozenset({1, 2, 3, 4, 5, 6, 7, 8, 12})
+
+
+def alternate(system: str, code: str) -> dict[str, Any]:
+    """Return the element without a value that keeps a code for which there is none."""
+    concept = {"coding": [{"system": system, "code": code}]}
+    return {"extension": [{"url": ALTERNATE, "valueCodeableConcept": concept}]}
+
+
 @segment("quantity-timing")
 def quantity_timing(seg: Segment, run: Run, target: Node) -> None:
     """ORC-7, or OBR-27 where it is not valued: quantity, timing, priority and text of an order before TQ1."""
     number_, field = (7, seg.field(7)) if seg.name == "ORC" else (27, seg.field(27))
     if not field:
         return
+    if len(field) > 1:
+        run.find("repetition-not-carried", str(number_))
     c, slot, at = field[0], f"{seg.name}-{number_}", str(number_)
     timing = timing_of(c, run, at)
     if timing:
         target.say(slot, "occurrenceTiming", timing)
     amount = number(text_of(c, 1)) if text_of(c, 1) else None
+    if amount is None and text_of(c, 1):
+        run.find("not-a-number", f"{at}.1")
     if amount is not None:
         unit = text_of(c, 1, 2)
         target.say(slot, "quantityQuantity", {"value": amount, **({"unit": unit} if unit else {})})
-    code = text_of(c, 6)[:1] if text_of(c, 6) not in _PRIORITIES else text_of(c, 6)
+    code = text_of(c, 6) if text_of(c, 6) in _PRIORITIES or not _TIMED.fullmatch(text_of(c, 6)) else text_of(c, 6)[:1]
     if code in _PRIORITIES:
         target.say(slot, "priority", _PRIORITIES[code])
+    elif code:
+        run.unmapped("ExtendedPriorityCodes", f"{_V2}0485", code, f"{at}.6")
+        target.say(slot, "_priority", alternate(f"{_V2}0485", code))
+    run.rest(c, _OF_ORDER, at)
     note = "; ".join(part for part in (text_of(c, 7), text_of(c, 8)) if part)
     if note:
         target.say(slot, "note", [{"text": note}])
@@ -137,11 +160,51 @@ def quantity_timing(seg: Segment, run: Run, target: Node) -> None:
 @composite("parent-order", "Reference")
 def parent_order(c: Components, run: Run, at: str, table: Any = None) -> dict[str, Any] | None:
     """EIP of a parent: the order by its placer's, else its filler's number."""
-    for comp, name in ((1, "EIP[Identifier-Placer]"), (2, "EIP[Identifier-Filler]")):
-        if len(c) >= comp and c[comp - 1] and c[comp - 1][0]:
-            found = run.maps[name](c, run, at)
-            return {"type": "ServiceRequest", "identifier": found} if found else None
-    return None
+    return pointer_of_pair(c, run, at, "ServiceRequest", ("Placer", "Filler"))
+
+
+def pointer_of_pair(c: Components, run: Run, at: str, kind: str, order: tuple[str, str]) -> dict[str, Any] | None:
+    """Return a reference by one of an EIP's identifiers; the other stands beside it as an extension."""
+    found = [(side, value) for side in order if (value := run.maps[f"EIP[Identifier-{side}]"](c, run, at))]
+    if not found:
+        return None
+    pointer: dict[str, Any] = {"type": kind, "identifier": found[0][1]}
+    for side, value in found[1:]:
+        pointer["extension"] = [{"url": f"urn:sluice:{side.lower()}-identifier", "valueIdentifier": value}]
+    return pointer
+
+
+def _is_pair(c: Components, run: Run) -> bool:
+    """Say whether ORC-4 is an EIP (since 2.9), each side an EI as subcomponents, and not the EI of before."""
+    return run.message.version >= "2.9" or any(len(part) > 1 for part in c[:2])
+
+
+@composite("own-number", "Identifier")
+def own_number(c: Components, run: Run, at: str, table: Any = None) -> dict[str, Any] | None:
+    """OBR-2 and OBR-3: the order's number where ORC does not say the same."""
+    order = run.scope.segment("ORC")
+    value: dict[str, Any] | None = run.maps["EI[Identifier]"](c, run, at)
+    if value and order is not None and order.value(int(at.split(".", maxsplit=1)[0])).strip() == value.get("value"):
+        return None
+    return value
+
+
+@composite("placer-group", "Identifier")
+def placer_group(c: Components, run: Run, at: str, table: Any = None) -> dict[str, Any] | None:
+    """ORC-4: the placer's group number."""
+    if _is_pair(c, run):
+        found: dict[str, Any] | None = run.maps["EIP[Identifier-Placer]"](c, run, at)
+        return found
+    value: dict[str, Any] | None = run.maps["EI[Identifier]"](c, run, at)
+    coding = {"system": f"{_V2}0203", "code": "PGN", "display": "Placer Group Number"}
+    return {**value, "type": {"coding": [coding]}} if value else None
+
+
+@composite("filler-group", "Identifier")
+def filler_group(c: Components, run: Run, at: str, table: Any = None) -> dict[str, Any] | None:
+    """ORC-4 since 2.9: the filler's group number."""
+    found: dict[str, Any] | None = run.maps["EIP[Identifier-Filler]"](c, run, at) if _is_pair(c, run) else None
+    return found
 
 
 @text("order-control", "Coding")
@@ -158,8 +221,10 @@ def specimen_action(value: str, run: Run, at: str, table: Any = None) -> dict[st
 
 @composite("comment", "markdown")
 def comment(c: Components, run: Run, at: str, table: Any = None) -> str | None:
-    """A CWE as text."""
-    return text_of(c, 9) or text_of(c, 2) or text_of(c, 1) or None
+    """A CWE as text; what the text does not say is noted."""
+    said = next((comp for comp in (9, 2, 1) if text_of(c, comp)), 0)
+    run.rest(c, frozenset({said}), at)
+    return text_of(c, said) if said else None
 
 
 @segment("ordering-provider")
@@ -214,18 +279,25 @@ def repeat_pattern(c: Components, run: Run, at: str, table: Any, value: dict[str
     """RPT: what the pattern in RPT.1 means, then what RPT.2 to RPT.10 say of days, period, event and offset."""
     repeat = repeat_of(text_of(c, 1))
     days = [number(text_of(c, comp)) for comp in (3, 4) if text_of(c, comp)]
+    known = {1}
     if text_of(c, 2) == "DW" and days and all(day is not None and 1 <= day <= 7 for day in days):
         first, last = int(days[0] or 1), int(days[-1] or 1)
+        known |= {2, 3, 4}
         repeat["dayOfWeek"] = [_DAYS[day - 1] for day in range(first, last + 1)]
     period, unit = number(text_of(c, 5)) if text_of(c, 5) else None, time_unit(text_of(c, 6))
     if period is not None and unit:
         repeat.update({"frequency": 1, "period": period, "periodUnit": unit})
+        known |= {5, 6}
     when = run.tables["EventRelatedPeriod"].get(text_of(c, 8)) if text_of(c, 8) else None
     if when is not None:
         repeat["when"] = [when.code]
+        known.add(8)
     minutes = offset_minutes(text_of(c, 9), text_of(c, 10))
     if minutes is not None and "when" in repeat:
         repeat["offset"] = minutes
+        known |= {9, 10}
+    if len(c) > 1:
+        run.rest(c, frozenset(known), at)
     if repeat:
         value["repeat"] = repeat
 
@@ -239,36 +311,54 @@ def offset_minutes(amount: str, unit: str) -> int | None:
 def timing_from_tq1(seg: Segment, run: Run) -> dict[str, Any] | None:
     """Return the Timing of a TQ1: pattern (3), clock (4), offset (5), bounds (6-8), duration (13), count (14)."""
     patterns = seg.field(3)
+    if len(patterns) > 1:
+        run.find("repetition-not-carried", "3")
     timing: dict[str, Any] = (run.maps["RPT[Timing]"](patterns[0], run, "3") if patterns else None) or {}
     repeat = timing.setdefault("repeat", {})
-    clock = [found for c in seg.field(4) if (found := times.clock(text_of(c, 1)))]
+    clock = [found for c in seg.field(4) if text_of(c, 1) and (found := _clock(text_of(c, 1), run))]
     if clock:
         repeat["timeOfDay"] = clock
     start, end = (run.date_time(seg.value(n).strip(), str(n)) for n in (7, 8))
-    repeat.update(bounds(start, end, _duration(seg, 6)))
-    _lasting(seg, repeat)
+    duration = _duration(seg, run, 6)
+    if duration and start and end:
+        run.find("outranked", "6", "information")
+    repeat.update(bounds(start, end, duration))
+    _lasting(seg, run, repeat)
     if not repeat:
         del timing["repeat"]
     return timing or None
 
 
-def _duration(seg: Segment, field: int) -> dict[str, Any] | None:
+def _clock(text: str, run: Run) -> str | None:
+    return times.clock(text) or run.find("not-a-time", "4")
+
+
+def _duration(seg: Segment, run: Run, field: int) -> dict[str, Any] | None:
     amount, unit = number(seg.value(field)) if seg.value(field) else None, time_unit(seg.value(field, 1, 2))
+    if seg.value(field) and (amount is None or (unit is None and seg.value(field, 1, 2))):
+        run.find("not-a-duration", str(field))
     if amount is None:
         return None
     return {"value": amount, **({"unit": unit, "system": "http://unitsofmeasure.org", "code": unit} if unit else {})}
 
 
-def _lasting(seg: Segment, repeat: dict[str, Any]) -> None:
+def _lasting(seg: Segment, run: Run, repeat: dict[str, Any]) -> None:
     amount, unit = number(seg.value(13)) if seg.value(13) else None, time_unit(seg.value(13, 1, 2))
     if amount is not None and unit:
         repeat.update({"duration": amount, "durationUnit": unit})
+    elif seg.value(13):
+        run.find("not-a-duration", "13")
     count = number(seg.value(14)) if seg.value(14) else None
     if count is not None and count >= 1:
         repeat["count"] = int(count)
+    elif seg.value(14):
+        run.find("not-a-number", "14")
     minutes = offset_minutes(seg.value(5), seg.value(5, 1, 2))
     if minutes is not None and "when" in repeat:
         repeat["offset"] = minutes
+    elif seg.value(5):
+        # FHIR has an offset only from an event (a meal, sleep); one from the order's neighbour has no element.
+        run.find("component-not-carried", "5")
 
 
 @segment("timing")

@@ -39,7 +39,7 @@ def note_field(unit: Unit, shop: Shop, rows: Sequence[Row], number: int) -> None
     from mappings.engine.emit import field_term
 
     texts = [str(row.line.values["when"]) for row in rows]
-    if any(f"NOT {text}" in texts for text in texts) or {t.replace(" NOT", "") for t in texts} & set(texts):
+    if any(f"NOT {text}" in texts or (" NOT" in text and text.replace(" NOT", "", 1) in texts) for text in texts):
         return
     conditions = dict.fromkeys(codegen.condition(row.line, field_term(unit)) for row in rows)
     instead = [(name, int(at)) for text in texts for name, at in _INSTEAD.findall(text)]
@@ -65,6 +65,20 @@ def _first_alone(row: Row) -> bool:
     if name is not None:
         return name in FUNCTIONS and FUNCTIONS[name].kind == "text"
     return row.leaf not in {"string", "markdown"}
+
+
+def elsewhere(unit: Unit, shop: Shop, row: Row) -> bool:
+    """Say whether another row of the segment carries the field of `row` too."""
+    if row.source is None:
+        return False
+    short = [
+        line
+        for other in shop.units.values()
+        if other.root == unit.root
+        for line in other.rows
+        if {"reps", "const", "ref", "drop"} & set(line.values)
+    ]
+    return _elsewhere(unit, shop, row.source.number or 0, but=short)
 
 
 def _elsewhere(unit: Unit, shop: Shop, number: int, but: Sequence[Line] = ()) -> bool:

@@ -152,6 +152,8 @@ def note_text(seg: Segment, run: Run, target: dict[str, Any]) -> None:
     if words:
         target["text"] = words
     else:
+        if target:
+            run.find("note-without-text", "3")
         target.clear()
 
 
@@ -232,8 +234,12 @@ def fhir_id(value: str, run: Run, at: str, table: Any = None) -> str | None:
 def identity_unknown(components: Components, run: Run, at: str, table: Any = None) -> dict[str, Any] | None:
     """PID-31 as its own code."""
     code = text_of(components, 1)
-    coding = {"system": "http://terminology.hl7.org/CodeSystem/v2-0136", "code": code}
-    return {"coding": [coding]} if code in {"Y", "N"} else None
+    if code and code not in {"Y", "N"}:
+        run.unmapped("YesNoIndicator", _YES_NO, code, at)
+    return {"coding": [{"system": _YES_NO, "code": code}]} if code else None
+
+
+_YES_NO = "http://terminology.hl7.org/CodeSystem/v2-0136"
 
 
 @segment("bed-status")
@@ -271,7 +277,8 @@ def protected(value: str, run: Run, at: str, table: Any = None) -> dict[str, Any
     code = value.strip()
     known = {"Y": ("R", "restricted"), "N": ("N", "normal")}.get(code)
     if known is None:
-        return run.find("unmapped-code", at)
+        run.unmapped("YesNoIndicator", _YES_NO, code, at)
+        return {"system": _YES_NO, "code": code}
     return {"system": "http://terminology.hl7.org/CodeSystem/v3-Confidentiality", "code": known[0], "display": known[1]}
 
 

@@ -82,6 +82,9 @@ def performing_organization(seg: Segment, run: Run, target: dict[str, Any]) -> N
     With a director the performer is the director's role for the organization, otherwise the organization.
     """
     names, directors = seg.field(23), seg.field(25)
+    for number in (23, 24, 25):
+        if len(seg.field(number)) > 1:
+            run.find("repetition-not-carried", str(number))
     organization = run.maps["XON[Organization]"](names[0], run, "23") if names else None
     if organization is not None:
         for components in seg.field(24)[:1]:
@@ -113,6 +116,20 @@ def role_address(seg: Segment, run: Run, target: Any) -> None:
         node.mention(f"{seg.name}-{address}", "address", found)
     elif found:
         run.find("address-of-nobody", str(address))
+
+
+def withdraw_slot(seg: Segment, run: Run, target: dict[str, Any]) -> None:
+    """Leave out the element that a segment's action (D, DE) withdraws; of the only one the slot is cleared."""
+    target.clear()
+    if run.node is not None and run.node.slots is not None:
+        run.node.slots.setdefault(seg.name, [])
+
+
+@segment("role-withdrawn")
+def role_withdrawn(seg: Segment, run: Run, target: dict[str, Any]) -> None:
+    """ROL-2 and PRT-2: who does not take part any more."""
+    if seg.value(2) in {"D", "DE"}:
+        withdraw_slot(seg, run, target)
 
 
 @segment("role-unit")

@@ -52,6 +52,8 @@ def medication(seg: Segment, run: Run, target: Any) -> None:
         if form:
             node.mention("form", "form", form)
     ingredients = [found for part in parts if (found := _ingredient(part, run))]
+    if ingredients and strength:
+        run.find("outranked", str(strength_at), "information")
     if strength and not ingredients:
         numerator, denominator = strength
         ingredients = [
@@ -86,7 +88,7 @@ def _ingredient(part: Segment, run: Run) -> dict[str, Any] | None:
     amount = number(said(part, 3)) if said(part, 3) else None
     if amount is not None:
         units = part.field(4)
-        quantity = {"value": amount, **(unit_of(units[0], run) if units else {})}
+        quantity = {"value": amount, **(unit_of(units[0], run, "4") if units else {})}
         found["strength"] = {"numerator": quantity, "denominator": {"value": Decimal(1)}}
     return found
 
@@ -130,9 +132,13 @@ def dose_given(value: str, run: Run, at: str, table: Any = None) -> Decimal | No
     return None if found == 999 else found
 
 
+_PLACE = frozenset(range(1, 9))
+
+
 @composite("administered-at", "Reference")
 def administered_at(c: Components, run: Run, at: str, table: Any = None) -> Any:
     """RXA-11 (LA2): the first eight components are those of a PL."""
+    run.rest(c, _PLACE, at)
     return run.maps["PL[Location]"](list(c[:8]), run, at)
 
 
@@ -155,6 +161,8 @@ def place_address(seg: Segment, run: Run, target: dict[str, Any]) -> None:
 def vaccinated_at(seg: Segment, run: Run, target: dict[str, Any]) -> None:
     """RXA-3: FHIR requires when; what is no date, or not there, is an unknown time."""
     start = run.date_time(said(seg, 3), "3")
+    if said(seg, 4) and said(seg, 4) != said(seg, 3):
+        run.find("outranked", "4", "information")
     if start:
         target["occurrenceDateTime"] = start
     else:
@@ -184,6 +192,7 @@ def immunization_source(seg: Segment, run: Run, target: dict[str, Any]) -> None:
                 target["reportOrigin"] = run.maps["CWE[CodeableConcept]"](c, run, "9")
         else:
             words = text_of(c, 2) or code
+            run.rest(c, frozenset({2} if text_of(c, 2) else {1}), "9")
             if words:
                 target.setdefault("note", []).append({"text": words})
 

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from mappings.engine import times
 from mappings.engine.keys import text_of
-from mappings.engine.orders import offset_minutes, time_unit
+from mappings.engine.orders import alternate, offset_minutes, time_unit
+from mappings.engine.people import withdraw_slot
 from mappings.engine.primitives import number
 from mappings.engine.protocols import Segment
 from mappings.engine.registry import segment
@@ -31,6 +32,8 @@ def minutes_of(amount: str, unit: str) -> int | None:
 def appointment_duration(seg: Segment, run: Run, target: Node) -> None:
     """SCH-9 in the units of SCH-10."""
     unit = seg.value(10) or seg.value(10, 1, 2)
+    if unit and time_unit(unit) is None:
+        run.find("unknown-unit", "10")
     found = minutes_of(seg.value(9), unit if time_unit(unit) else "")
     if found:
         target.say("SCH-9", "minutesDuration", found)
@@ -44,6 +47,9 @@ def appointment_time(seg: Segment, run: Run, target: Node) -> None:
     field = seg.field(11)
     if not field:
         return
+    if len(field) > 1:
+        run.find("repetition-not-carried", "11")
+    run.rest(field[0], _TIMES, "11")
     start, end = (_instant(text_of(field[0], comp), run, f"11.{comp}") for comp in (4, 5))
     if start and not end:
         unit = seg.value(10) or seg.value(10, 1, 2)
@@ -52,6 +58,9 @@ def appointment_time(seg: Segment, run: Run, target: Node) -> None:
         target.say("SCH-11", "start", start)
     if start and end:
         target.say("SCH-11", "end", end)
+
+
+_TIMES = frozenset({4, 5})
 
 
 def _instant(text: str, run: Run, at: str) -> str | None:
@@ -72,12 +81,25 @@ def _span(seg: Segment, run: Run, first: int) -> dict[str, str]:
     Without a start of its own it starts the offset after the appointment.
     """
     start = _instant(seg.value(first), run, str(first))
-    if start is None and seg.value(first + 1):
+    offset, length = (_minutes(seg, run, first + step) for step in (1, 3))
+    if start is None and offset is not None:
         schedule = run.scope.segment("SCH")
         base = _instant(schedule.value(11, 1, 4), run, "11.4") if schedule is not None else None
-        start = _later(base, minutes_of(seg.value(first + 1), seg.value(first + 2))) or base
-    end = _later(start, minutes_of(seg.value(first + 3), seg.value(first + 4)))
+        start = _later(base, offset) or base
+    elif offset:
+        run.find("outranked", str(first + 1), "information")
+    end = _later(start, length)
     return {name: moment for name, moment in (("start", start), ("end", end)) if moment}
+
+
+def _minutes(seg: Segment, run: Run, at: int) -> int | None:
+    """Return the length of time in field `at`, its unit in the next one."""
+    found = minutes_of(seg.value(at), seg.value(at + 1))
+    if found is None and seg.value(at):
+        run.find("not-a-duration", str(at))
+    if seg.value(at + 1) and time_unit(seg.value(at + 1)) is None:
+        run.find("unknown-unit", str(at + 1))
+    return found
 
 
 @segment("service-time")
@@ -85,6 +107,9 @@ def service_time(seg: Segment, run: Run, target: Node) -> None:
     """AIS-4 to 8, where SCH-11 does not say when the appointment is."""
     schedule = run.scope.segment("SCH")
     if schedule is not None and schedule.value(11, 1, 4):
+        for number in (4, 5, 7):
+            if seg.value(number) and seg.value(number) not in {schedule.value(11, 1, 4), schedule.value(9), "0"}:
+                run.find("outranked", str(number), "information")
         return
     span = _span(seg, run, 4)
     if "start" in span:
@@ -93,18 +118,28 @@ def service_time(seg: Segment, run: Run, target: Node) -> None:
         target.say("AIS-4", "end", end)
 
 
+_ACCEPTED = {
+    "PENDING": "needs-action", "WAITLIST": "tentative", "DELETED": "declined", "CANCELLED": "declined",
+    "BOOKED": "accepted", "COMPLETE": "accepted", "STARTED": "accepted", "OVERBOOK": "accepted",
+    "BLOCKED": "accepted", "NOSHOW": "accepted", "DC": "accepted", "CONFIRMED": "accepted",
+}  # fmt: skip
 _FIRST = {"AIG": (8, 14), "AIL": (6, 12), "AIP": (6, 12)}
 
 
 @segment("participation")
 def participation(seg: Segment, run: Run, target: dict[str, Any]) -> None:
     """When a resource is needed, and its status (HL7 table 0278); what is booked has accepted."""
+    if seg.value(2) == "D":
+        withdraw_slot(seg, run, target)
+        return
     first, status_at = _FIRST[seg.name]
     span = _span(seg, run, first)
     if span:
         target["period"] = span
-    known = {"PENDING": "needs-action", "WAITLIST": "tentative", "DELETED": "declined", "CANCELLED": "declined"}
     code = seg.value(status_at).strip()
-    target["status"] = known.get(code.upper(), "accepted")
+    target["status"] = _ACCEPTED.get(code.upper(), "accepted")
+    if code and code.upper() not in _ACCEPTED:
+        run.unmapped("AppointmentStatus", "http://terminology.hl7.org/CodeSystem/v2-0278", code, str(status_at))
+        target["_status"] = alternate("http://terminology.hl7.org/CodeSystem/v2-0278", code)
     if "actor" not in target and "type" not in target:
         target["type"] = [{"text": "unknown"}]

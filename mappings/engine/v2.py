@@ -53,10 +53,36 @@ def convert_message(maps: Maps, message: Message, profile: Profile, memories: Me
     messages.walk(plan, run, maps.make)
     messages.finish(plan, run)
     run.seg = None
+    _said_twice(run)
     _stamp(run)
     run.conversion.entries = [node.entry() for node in run.order]
     run.close()
     return run.conversion
+
+
+def _said_twice(run: Run) -> None:
+    """Note what one field said twice of an element that holds one value: the last one stands."""
+    for node in run.order:
+        if node.slots is None or node.shared:
+            continue
+        for slot, said in node.slots.items():
+            if len(said) > 1 and slot[0] != "~" and _differ(said):
+                run.find("repetition-not-carried", slot, "information")
+
+
+def _differ(said: list[tuple[str, Any]]) -> bool:
+    values: dict[str, Any] = {}
+    for path, value in said:
+        if value.__class__ is list or path == "status":
+            continue
+        have = values.setdefault(path, value)
+        if have is not value and have != value:
+            if have.__class__ is not dict or value.__class__ is not dict:
+                return True
+            if any(have[name] != value[name] for name in have.keys() & value.keys()):
+                return True
+            values[path] = {**have, **value}
+    return False
 
 
 def _stamp(run: Run) -> None:

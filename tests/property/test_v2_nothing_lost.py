@@ -1,0 +1,109 @@
+"""Nothing silent: what a message says is in the bundle, or the field is in a finding, or there is a reason here."""
+
+from __future__ import annotations
+
+import base64
+import re
+from typing import Any
+
+import pytest
+
+from mappings.engine.compiled import compile_maps
+from mappings.engine.fields import ways
+from mappings.engine.json import dumps
+from mappings.engine.source import files
+from tasks.convert.bundle import bundle
+from tests.v2_marks import Marked
+from tests.v2_messages import one
+
+STRUCTURES = [
+    "ADT_A01", "ADT_A03", "ADT_A06", "ADT_A17", "ADT_A24", "ADT_A39", "ADT_A43", "BAR_P01", "DFT_P03", "DFT_P11",
+    "MDM_T02", "OMG_O19", "OML_O21", "OML_O33", "OMP_O09", "ORM_O01", "ORU_R01", "ORU_R30", "OUL_R22", "OUL_R24",
+    "PGL_PC6", "PPP_PCB", "PPR_PC1", "RAS_O17", "RDE_O11", "RDS_O13", "REF_I12", "SIU_S12", "VXU_V04",
+]  # fmt: skip
+_TOKEN = re.compile(r"M\d+x|\d{4}-\d\d-\d\d|7\d{6}|\d\d:\d\d")
+_KEPT_AS_TEXT = {
+    r"PID-6\.(7|11)|GOL-21\.(7|11)": "a name in one line: its type is its element, its order that of the line",
+    r"OBR-(32|33|34|35)\.(1\.8|8|9)": "where a signing physician stood, and the table of the number",
+    r"TXA-22\..*": "PPN's components beyond an XCN's: read as the XCN's, which have the same names one place earlier",
+    r"(ORC-7|OBR-27|RXE-1)(\..*)?": "a timing before TQ1, which TQ1 says anew",
+    r"OBR-15\.[57].*": "the modifier and the role of a specimen's source",
+    r"RX[A-Z]-\d+\..*|RXO-25|RXA-1[24](\..*)?|TQ1-2(\..*)?": "units without an amount, an amount without its drug",
+    r"AI[GLP]-1[24]\..*|PRB-1[34]\..*": "an unknown status: its code is in the table of unmapped codes",
+    r"MRG-[24](\..*)?": "prior numbers of another kind: those of MRG-1 name the prior patient",
+    r"ORC-1[45](\..*)?|OBR-5|IN1-22|FT1-30\.5|ORC-28\.9": "the same element by another field",
+    r"AI[GLP]-2|OBR-53\.5|SCH-25\..*": "an action, a type that the element has, the name of a status",
+    r"PRT-(1[789]|2[012])(\..*)?|IN1-1": "the device of another PRT, a place in a row",
+    r"EVN-[123]": "the time of the event: the store's order, not an element",
+    r"(NTE-3|OBX-5)": "in Base64",
+}
+
+
+def _dropped() -> set[str]:
+    """Return the fields that a map leaves out for good, with its reason."""
+    return {way.place for unit in compile_maps(files()).units.values() for way in ways(unit) if way.dropped}
+
+
+def _lost(marked: Marked) -> list[str]:
+    conversion = one(marked.text)
+    text = dumps(bundle(conversion)).decode()
+    tokens = set(_TOKEN.findall(text)) | set(
+        _TOKEN.findall(" ".join(map(_unpacked, re.findall(r'"data":"([^"]+)"', text))))
+    )
+    found = {finding.location for finding in conversion.findings if finding.code != "unmapped-code"}
+    found |= {around for location in found for around in _around(location) if "-" in around}
+    return [place for place, mark in marked.marks if mark not in tokens and not found & set(_around(place))]
+
+
+def _unpacked(data: str) -> str:
+    return base64.b64decode(data).decode("utf-8", "replace")
+
+
+def _around(place: str) -> list[str]:
+    """Return a place and all that it stands in: `OBX[2]-3.1`, `OBX[2]-3`, `OBX[2]`."""
+    around = [place]
+    while "." in place:
+        place = place.rsplit(".", 1)[0]
+        around.append(place)
+    return [*around, place.partition("-")[0]]
+
+
+@pytest.mark.parametrize("structure", STRUCTURES)
+def test_every_value_is_in_the_bundle_or_its_field_in_a_finding(structure: str) -> None:
+    dropped = _dropped()
+    lost = [re.sub(r"\[\d+\]", "", place) for place in _lost(Marked(structure, "2.5.1"))]
+    silent = [place for place in lost if not set(_around(place)) & dropped and not _excused(place)]
+    assert sorted(set(silent)) == []
+
+
+def _excused(place: str) -> bool:
+    return place[:3] in {"RGS", "UAC"} or any(re.fullmatch(pattern, place) for pattern in _KEPT_AS_TEXT)
+
+
+@pytest.mark.parametrize("version", ["2.3", "2.4", "2.6", "2.7", "2.8.2"])
+@pytest.mark.parametrize("structure", ["ADT_A01", "ORU_R01"])
+def test_of_other_versions_too(structure: str, version: str) -> None:
+    dropped = _dropped()
+    lost = [re.sub(r"\[\d+\]", "", place) for place in _lost(Marked(structure, version))]
+    assert sorted({p for p in lost if not set(_around(p)) & dropped and not _excused(p)}) == []
+
+
+@pytest.mark.parametrize("structure", ["ADT_A01", "ORU_R01", "DFT_P03", "SIU_S12", "VXU_V04", "MDM_T02"])
+def test_every_repetition_too(structure: str) -> None:
+    dropped = _dropped()
+    lost = [re.sub(r"\[\d+\]", "", place) for place in _lost(Marked(structure, "2.5.1", 3))]
+    assert sorted({p for p in lost if not set(_around(p)) & dropped and not _excused(p)}) == []
+
+
+def _texts(value: Any) -> list[str]:
+    if isinstance(value, dict):
+        return [text for part in value.values() for text in _texts(part)]
+    if isinstance(value, list):
+        return [text for part in value for text in _texts(part)]
+    return [value] if isinstance(value, str) else []
+
+
+@pytest.mark.parametrize("structure", STRUCTURES)
+def test_no_text_is_empty_padded_or_the_null(structure: str) -> None:
+    texts = _texts(bundle(one(Marked(structure, "2.5.1").text)))
+    assert [text for text in texts if not text or text != text.strip() or text == '""'] == []
