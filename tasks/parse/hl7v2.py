@@ -31,6 +31,6 @@ class Hl7v2Format:
         return Splitter(chunks, start).frames()
 
     def parse(self, frame: Frame) -> Parsed:
-        """Return the frame's `Message`; raises `BadRecord` (`not-hl7v2` at `MSH` or `MSH-9`) and nothing else."""
+        """Return the frame's `Message`; raises `BadRecord` (`not-hl7v2` at `MSH` or `MSH-9`, `message-too-complex`)."""
         message = read_message(frame.data, frame.context.get("charset", ""))
         return Parsed(frame, message, message.findings)

@@ -22,6 +22,9 @@ _END = b"\r\n\x0b\x1a\x1c"
 _BROKEN = re.compile(r"[A-Z][A-Z0-9]{3}")
 _NAME = re.compile(r"[A-Z][A-Z0-9]{2}")
 
+PARTS = 500_000
+"""Segments, fields, repetitions, components and subcomponents of a message: each costs 200 bytes once it is read."""
+
 
 def read_message(data: bytes, charset: str = "") -> Message:
     """Return the message in `data`, in `charset` whatever it declares where that is given.
@@ -30,12 +33,13 @@ def read_message(data: bytes, charset: str = "") -> Message:
     (a line that is no segment was joined to the one before it), `segment-name-invalid` (a line after the segment was
     left out: its name is none), `escape-kept`, `separators-odd` (MSH-2),
     `version-unknown` (MSH-12), `structure-unknown` (MSH-9), `segment-out-of-place`.
-    Raises `BadRecord` (`not-hl7v2`) where MSH cannot be read.
+    Raises `BadRecord` where MSH cannot be read (`not-hl7v2`) or parts are without end (`message-too-complex`).
     """
     message = Message()
     findings: list[Finding] = []
     text = _text(message, data, charset, findings)
     marks = message.marks = _marks(text, message.charset)
+    _count_parts(text, marks)
     if _regular(marks.field)(text):
         lines = text.split("\r")
         names = tuple([line[:3] for line in lines])
@@ -168,6 +172,15 @@ def _kind(sent: Field, version: str) -> tuple[str, str, str, str, Dictionary]:
     code, trigger, declared = (*parts, "", "", "")[:3]
     words = dictionary(version)
     return code, trigger, words.derive(code, trigger, declared), version, words
+
+
+def _count_parts(text: str, marks: Delimiters) -> None:
+    """Raise `BadRecord` for a message that is small to send and would be enormous in memory."""
+    if len(text) <= PARTS:
+        return
+    used = (marks.field, marks.repetition, marks.component, marks.subcomponent)
+    if sum(text.count(mark) for mark in ("\r", *used) if mark) > PARTS:
+        raise BadRecord(Finding("message-too-complex", "MSH", "error"))
 
 
 def _refuse(location: str) -> NoReturn:

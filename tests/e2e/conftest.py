@@ -31,6 +31,16 @@ timezone: America/New_York
 identify: {patient: [MR@NORTHSIDE, PI]}
 route: [{to: [warehouse%s]}]
 """
+OWN_FEEDS = (
+    ("killed", "killed", ""),
+    ("calm", "killed", ""),
+    ("retried", "retried", ", ehr"),
+    ("died", "died", ", ehr"),
+    ("reaped", "reaped", ""),
+    ("twice", "twice", ""),
+    ("away", "away", ""),
+)
+"""Feeds of the tests' own: name, folder below `drop`, where else it goes."""
 VERSIONS = """
 select resource_type, id, version_id, deleted, encode(digest, 'hex') from fhir.resource where {0}
 union all select resource_type, id, version_id, deleted, encode(digest, 'hex') from fhir.history where {0}
@@ -158,10 +168,10 @@ def site() -> Iterator[Site]:
 
 
 def _site(folder: Path) -> Iterator[Site]:
-    drop, feeds = folder / "drop", folder / "feeds"
-    for part in (drop, feeds):
+    drop, feeds, points = folder / "drop", folder / "feeds", folder / "failpoints"
+    for part in (drop, feeds, points):
         part.mkdir()
-    for name, path, ehr in (("killed", "killed", ""), ("calm", "killed", ""), ("retried", "retried", ", ehr")):
+    for name, path, ehr in OWN_FEEDS:
         (drop / path).mkdir(exist_ok=True)
         (feeds / f"southgate.{name}.yaml").write_text(OWN_FEED % (path, ehr))
     ports = dict(zip(PORTS, free_ports(len(PORTS)), strict=True))
@@ -172,6 +182,7 @@ def _site(folder: Path) -> Iterator[Site]:
         "SLUICE_FEEDS": f"{PACKAGED_FEEDS}:{feeds}",
         "SLUICE_CONNECTION_DROP": json.dumps({"root": str(drop)}),
         "SLUICE_BATCH_RECORDS": "1500",
+        "SLUICE_FAILPOINTS": str(points),
     }
     site = Site(folder / "home", drop, env)
     try:
