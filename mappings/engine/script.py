@@ -5,6 +5,7 @@ Messages of one kind bring the same names again and again, so this is worked out
 
 from __future__ import annotations
 
+from operator import itemgetter
 from typing import TYPE_CHECKING
 
 from mappings.engine.run import Shape
@@ -53,7 +54,7 @@ def script_of(plan: Plan, names: tuple[str, ...]) -> Script:
 def _write(plan: Plan, names: tuple[str, ...]) -> Script:
     script = Script()
     current: dict[str, Shape] = {"message": script.shapes[0]}
-    stands: list[tuple[str, Shape]] = []
+    stands: dict[str, tuple[int, str, Shape]] = {}
     for place, name in enumerate(names):
         found = plan.steps.get(name)
         if found is None:
@@ -64,16 +65,17 @@ def _write(plan: Plan, names: tuple[str, ...]) -> Script:
         scope = _open(plan, script, name, place, current)
         allowed = plan.standing.get(name)
         if allowed is not None:
-            under = next(((n, s) for n, s in reversed(stands) if n in allowed), None)
+            # the nearest one before it; looked up by name, because a message may have a hundred thousand segments
+            under = max((stands[n] for n in allowed if n in stands), key=itemgetter(0), default=None)
             if under is None:
                 script.findings.append(("segment-out-of-place", place))
                 continue
-            steps = tuple(step for step in steps if not step.after or under[0] in step.after)
-            scope = script.add("segment", under[1])
+            steps = tuple(step for step in steps if not step.after or under[1] in step.after)
+            scope = script.add("segment", under[2])
         elif name not in plan.opens:
             scope = script.add("segment", scope)
         _stand(scope, name, place)
-        stands.append((name, scope))
+        stands[name] = (place, name, scope)
         script.todo.append((place, scope.number, steps, plan.gaps.get(name, ())))
     for shape in script.shapes:
         shape.settle()
