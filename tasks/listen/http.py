@@ -92,7 +92,8 @@ def build(intakes: Sequence[Intake], ready: Callable[[], bool], notified: Sequen
     app.state.feeds = frozenset((*feeds, *told))
     _fhir(app, feeds)
     _files(app, feeds)
-    _notices(app, told)
+    if told:
+        _notices(app, told)
     for path in ("/healthz", "/readyz", "/metrics"):
         app.add_api_route(path, _page(path, ready), methods=["GET"], include_in_schema=False)
     return app
