@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import os
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,13 +14,35 @@ import pytest
 from infra.dev.scratch import scratch_postgres
 
 TEMPLATE = "sluice_template"
+STACK = "tests/e2e/"
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Give a file's tests to one worker, those of the running stack all to the same one, and begin with these.
+
+    They take longest, and every worker that gets one of them would start a stack and its demo of its own.
+    """
+    for item in items:
+        file = item.nodeid.partition("::")[0]
+        item.add_marker(pytest.mark.xdist_group(STACK if file.startswith(STACK) else file))
+        if file.startswith(STACK):
+            # the first one waits for a stack and two demos, on however busy a machine
+            item.add_marker(pytest.mark.timeout(1800))
+    items.sort(key=lambda item: not item.nodeid.startswith(STACK))
 
 
 @pytest.fixture(scope="session")
 def postgres_url() -> Iterator[str]:
-    """The superuser's URL of an embedded Postgres that lives as long as the session."""
-    with scratch_postgres() as url:
-        yield url
+    """The superuser's URL of an embedded Postgres that lives as long as the session.
+
+    `SLUICE_TEST_POSTGRES_URL` names another one, to see the tests pass on an older version: databases are made in it.
+    """
+    if own := os.environ.get("SLUICE_TEST_POSTGRES_URL"):
+        yield own
+    else:
+        with scratch_postgres(durable=False) as url:
+            yield url
 
 
 @pytest.fixture(scope="session")

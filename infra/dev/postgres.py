@@ -42,6 +42,8 @@ OPTIONS = {
     "log_parameter_max_length": "0",
     "log_parameter_max_length_on_error": "0",
 }
+FLEETING = {"fsync": "off", "full_page_writes": "off"}
+"""What may be lost with the machine; a commit still outlives every process, the server's own too."""
 
 
 def system_user() -> str | None:
@@ -91,9 +93,10 @@ def prepare(data: Path, password: str) -> None:
         raise ConfigError(f"{data}: Postgres cannot make its cluster there ({why}); set SLUICE_HOME to another folder")
 
 
-def command(data: Path, port: int) -> list[str]:
-    """Return the server's command line."""
-    options = [part for name, value in OPTIONS.items() for part in ("-c", f"{name}={value}")]
+def command(data: Path, port: int, *, durable: bool = True) -> list[str]:
+    """Return the server's command line; one that is not `durable` may lose its data when the machine stops."""
+    chosen = OPTIONS if durable else {**OPTIONS, **FLEETING}
+    options = [part for name, value in chosen.items() for part in ("-c", f"{name}={value}")]
     return [str(binaries() / "postgres"), "-D", str(data), "-p", str(port), *options]
 
 

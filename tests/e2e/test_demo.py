@@ -7,8 +7,6 @@ import pytest
 
 from infra.dev.partners import Day, Delivery
 
-pytestmark = pytest.mark.slow
-
 OUTCOMES = ("received", "published", "quarantined", "duplicate", "filtered", "discarded", "in_flight")
 
 

@@ -13,8 +13,6 @@ import pytest
 
 from infra.dev.partners import MARKER_NAME, MARKER_NUMBER
 
-pytestmark = pytest.mark.slow
-
 WORDS = (MARKER_NAME, MARKER_NAME.upper(), MARKER_NAME.lower(), MARKER_NUMBER)
 OURS = ("postgres", "sftp/homes")
 

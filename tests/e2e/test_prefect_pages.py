@@ -12,8 +12,6 @@ import pytest
 
 from infra.dev.partners import MARKER_NAME, MARKER_NUMBER, Day
 
-pytestmark = pytest.mark.slow
-
 BROWSERS = ("/usr/bin/chromium", "/usr/bin/chromium-browser", "/usr/bin/google-chrome")
 FEEDS = ("northside.hl7", "eastlab.results", "eastlab.roster", "county.registry")
 
