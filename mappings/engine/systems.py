@@ -48,3 +48,13 @@ def universal(value: str, kind: str) -> str | None:
     if kind == "DNS" and _DNS.fullmatch(value):
         return f"urn:dns:{value.lower()}"
     return None
+
+
+@lru_cache(maxsize=4096)
+def system_name(uri: str) -> str:
+    """Return the name of a code system in HL7 table 0396 (`LN`, `HL70001`); the URI itself where there is none."""
+    for known, found in _names().items():
+        if found == uri:
+            return known
+    table = re.fullmatch(re.escape(TERMINOLOGY) + r"v2-(\d{4})", uri)
+    return f"HL7{table[1]}" if table else uri.removeprefix("urn:oid:")

@@ -16,20 +16,20 @@ def parts(items: Sequence[Item], refused: list[Outcome], limits: Limits) -> Iter
     some: list[bytes] = []
     size = 0
     for item in items:
-        message = _message(item)
-        if message is None:
+        found = message(item)
+        if found is None:
             refused.append(Outcome(item, "refused", "not-sent", Finding("not-hl7v2", "record", "error")))
             continue
-        if some and (len(some) >= limits.records or size + len(message) > limits.bytes):
+        if some and (len(some) >= limits.records or size + len(found) > limits.bytes):
             yield _file(some)
             some, size = [], 0
-        some.append(message)
-        size += len(message)
+        some.append(found)
+        size += len(found)
     if some:
         yield _file(some)
 
 
-def _message(item: Item) -> bytes | None:
+def message(item: Item) -> bytes | None:
     """Return a message's own bytes with carriage returns between its segments, as in the standard."""
     lines = (item.content or b"").strip(b"\x0b\x1c\r\n").replace(b"\r\n", b"\r").replace(b"\n", b"\r").split(b"\r")
     kept = [line for line in lines if line and not line.startswith(_NO_BATCH)]

@@ -24,9 +24,9 @@ def server_context(values: Mapping[str, str], where: str, *, mutual: bool) -> ss
         if not values.get(name):
             raise ConfigError(f"{where}: TLS needs `{name}` (PEM, or a path to it) among the connection's values")
     try:
-        _load_chain(context, _pem(values["certificate"]), _pem(values["key"]))
+        load_chain(context, pem(values["certificate"]), pem(values["key"]))
         if mutual:
-            context.load_verify_locations(cadata=_pem(values["client_ca"]))
+            context.load_verify_locations(cadata=pem(values["client_ca"]))
             context.verify_mode = ssl.CERT_REQUIRED
     except (OSError, ValueError):
         raise ConfigError(f"{where}: certificate, key or client_ca cannot be read or do not fit together") from None
@@ -49,11 +49,11 @@ def wanted(said: Iterable[str]) -> set[str]:
     }
 
 
-def _pem(value: str) -> str:
+def pem(value: str) -> str:
     return value if "-----BEGIN" in value else Path(value).read_text()
 
 
-def _load_chain(context: ssl.SSLContext, certificate: str, key: str) -> None:
+def load_chain(context: ssl.SSLContext, certificate: str, key: str) -> None:
     """The ssl module reads keys from files alone: one that only the owner can read, gone at once."""
     handle, name = tempfile.mkstemp(prefix="sluice-", suffix=".pem")
     try:

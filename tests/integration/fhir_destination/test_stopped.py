@@ -17,6 +17,7 @@ from tasks.deliver import drain as draining
 from tasks.deliver.drain import drain
 from tasks.deliver.memory import MemoryDestination, MemoryOptions, box
 from tasks.destinations import open_destination
+from tasks.dispatch.records import Records
 from tasks.ledger import outbox
 from tasks.ledger.db import connect
 
@@ -39,7 +40,7 @@ def deliver(day, *, now=True):
             connection.execute("update ledger.destination set paused_until = null")
         destination = open_destination("clinic")
         try:
-            return drain(connection, "clinic", destination)
+            return drain(connection, "clinic", destination, Records(connection))
         finally:
             destination.close()
 
@@ -190,6 +191,33 @@ def test_an_id_that_the_destination_assigned_is_used_by_the_next_process(whole_d
     urls = [url for bundle in stub.bundles for url in bundle]
     assert f"Patient/{theirs}" in urls
     assert not [url for url in urls if "?" in url]
+
+
+def test_records_are_sent_on_as_they_came(whole_day):
+    whole_day.destination("kind: memory\nbox: passed\nsend: pass\n")
+    whole_day.drop(1)
+    whole_day.run()
+    assert set(deliver(whole_day)) == {"sent"}
+    held = box("passed").held
+    [(records,)] = whole_day.rows("select sum(received - quarantined - duplicate) from ledger.batch_slice")
+    assert len(held) == records
+    sent = {bytes(one).strip() for one in held.values() if one.startswith(b"MSH")}
+    dropped = whole_day.day.northside[0].data
+    assert sent
+    assert all(one in dropped for one in sent)
+    assert whole_day.rows("select distinct state from ledger.batch") == [("published",)]
+
+
+def test_a_snapshot_is_the_whole_of_a_views_table(whole_day, tmp_path, monkeypatch):
+    monkeypatch.setenv("SLUICE_CONNECTION_OUT", json.dumps({"root": str(tmp_path)}))
+    file = "kind: directory\nconnection: out\npath: given\nformat: csv\nview: patient\nsnapshot: true\nname: all.csv\n"
+    whole_day.destination(file)
+    whole_day.drop(1)
+    whole_day.run()
+    deliver(whole_day)
+    [(patients,)] = whole_day.rows("select count(*) from core.patient")
+    lines = (tmp_path / "given/all.csv").read_text().splitlines()
+    assert len(lines) == patients + 1 > 10
 
 
 def test_a_paused_destination_is_asked_again_later_and_later(warehouse_url):
