@@ -23,6 +23,8 @@ ECHO = "echo"
 SERVER_META = frozenset({"versionId", "lastUpdated", "source"})
 REMEMBERED = 100_000
 """Directory entries whose validity is remembered: 16 bytes each."""
+HELD = 5_000
+"""Directory entries that are held, so that the same object is known again without a look at it."""
 
 NOWHERE = Decision(())
 TO_WAREHOUSE = (Rule(to=("warehouse",)),)
@@ -56,6 +58,7 @@ class Pipeline:
         self.decide: Callable[[Any], Decision] = compile_rules(rules)
         self.check = validator(profile.fhir_version).check
         self._known: set[bytes] = set()
+        self._same: dict[int, Resource] = {}
 
     @property
     def version(self) -> str:
@@ -100,15 +103,23 @@ class Pipeline:
 
     def _invalid(self, entry: Entry) -> tuple[Finding, ...]:
         """Check a resource; what a directory's entry said in the same words before was valid then."""
-        if entry.resource["resourceType"] not in DIRECTORY:
-            return self.check(entry.resource)
-        key = digest(entry.resource)
-        if key in self._known:
+        resource = entry.resource
+        if resource["resourceType"] not in DIRECTORY:
+            return self.check(resource)
+        # The converter hands the same object out again for a thing that was mentioned in the same words.
+        if self._same.get(id(resource)) is resource:
             return ()
-        found = self.check(entry.resource)
-        if not found and len(self._known) < REMEMBERED:
-            self._known.add(key)
-        return found
+        key = digest(resource)
+        if key not in self._known:
+            found = self.check(resource)
+            if found:
+                return found
+            if len(self._known) < REMEMBERED:
+                self._known.add(key)
+        if len(self._same) >= HELD:
+            self._same.clear()
+        self._same[id(resource)] = resource
+        return ()
 
 
 def _echo(frame: Frame, conversion: Conversion) -> str | None:

@@ -19,6 +19,7 @@ from mappings.engine.emit import Shop, datatype
 from mappings.engine.emit_segment import segment
 from mappings.engine.errors import MappingError, Mistake, nearest
 from mappings.engine.helpers import NAMES
+from mappings.engine.ids import encode, named, scope_of
 from mappings.engine.keys import Key
 from mappings.engine.kinds import Kind
 from mappings.engine.messages import Plan, Step
@@ -73,35 +74,33 @@ class Maps:
     def make(self, run: Run, step: Step, seg: Segment) -> Node:
         """Return the resource that a message row speaks of, named by its natural key."""
         kind = self.kinds[step.type]
-        universal, parts = self._key(run, step, seg)
-        node_id = run.identity(step.type, "" if universal else run.partner, parts)
-        node_id = self._apart(run, step, seg, node_id, (universal, parts))
-        node = run.add(Node(step.label, step.type, node_id, run.scope, kind.living))
-        run.scope.home(step.scope).nodes[step.label] = node
-        node.scope = run.scope
+        universal, text = self._key(run, step, seg)
+        text = scope_of("" if universal else run.partner, step.type) + text
+        node_id = named(text)
+        if kind.repeat and (step.type, node_id) in run.nodes:
+            node_id = self._apart(run, step, seg, node_id, text)
+        scope = run.scope
+        node = run.add(Node(step.label, step.type, node_id, scope, kind.living))
+        scope.home(step.scope).nodes[step.label] = node
+        node.scope = scope
         return node
 
-    def _key(self, run: Run, step: Step, seg: Segment) -> tuple[bool, list[str]]:
-        label = [step.label] if ":" in step.label and self.kinds[step.type].labels else []
+    def _key(self, run: Run, step: Step, seg: Segment) -> tuple[bool, str]:
+        label = encode(step.label) if ":" in step.label and self.kinds[step.type].labels else ""
         for key in self.keys[step.type]:
             found = key(run, seg)
             if found is not None:
-                return found[0], [*label, *found[1]]
-        _, parts = run.content(seg.name)
+                return found[0], label + found[1] if label else found[1]
+        parts = run.content(seg.name)
         patient = run.scope.find("Patient")
-        return False, [*label, patient.id if patient and step.type != "Patient" else "", *parts]
+        return False, label + encode(patient.id if patient and step.type != "Patient" else "", *parts)
 
-    def _apart(self, run: Run, step: Step, seg: Segment, node_id: str, key: tuple[bool, list[str]]) -> str:
+    def _apart(self, run: Run, step: Step, seg: Segment, node_id: str, text: str) -> str:
         """Tell things with the same key in one message apart, as `repeat` says."""
-        universal, parts = key
-        repeat = self.kinds[step.type].repeat
-        if not repeat or (step.type, node_id) not in run.nodes:
-            return node_id
-        scope = "" if universal else run.partner
-        if repeat == "count":
+        if self.kinds[step.type].repeat == "count":
             run.find("repeated-key", "")
             for count in range(2, 1_000_000):
-                other = run.identity(step.type, scope, [*parts, f"#{count}"])
+                other = named(text + encode(f"#{count}"))
                 if (step.type, other) not in run.nodes:
                     return other
         found = self.repeats[step.type](run, seg)
@@ -109,9 +108,9 @@ class Maps:
         if found is None or found == self._said(run, step, have):
             return node_id
         run.find("repeated-key", "")
-        return run.identity(step.type, scope, [*parts, *found[1]])
+        return named(text + found[1])
 
-    def _said(self, run: Run, step: Step, have: Node) -> tuple[bool, list[str]] | None:
+    def _said(self, run: Run, step: Step, have: Node) -> tuple[bool, str] | None:
         scope, run.scope = run.scope, have.scope or run.scope
         try:
             return self.repeats[step.type](run, None)
@@ -133,12 +132,12 @@ def compile_maps(files: Files) -> Maps:
     }
     source, names, groups = _generate(units, tables, problems)
     maps = Maps(files.digest(), {}, units, kinds, tables, {})
-    named = datatype_keys(units, kinds, problems)
+    things = datatype_keys(units, kinds, problems)
     maps.keys, maps.repeats = segment_keys(kinds, problems)
     maps.plans = _plans(files, units, kinds, problems)
     if problems:
         raise MappingError(problems)
-    space: dict[str, Any] = {**NAMES, **names, "keys": named}
+    space: dict[str, Any] = {**NAMES, **names, "keys": things}
     exec(compile(source, "<maps>", "exec"), space)  # noqa: S102 - generated from our own grammar
     maps.calls = {name: space[identifier(name)] for name in units}
     maps.source, maps.groups = source, groups

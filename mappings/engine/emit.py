@@ -80,7 +80,7 @@ def datatype(unit: Unit, shop: Shop) -> str:
         add(f"key = keys[{unit.name!r}](c, run, at)")
         add("if key is None:")
         add("    return None")
-        add(f"node = run.mention({unit.type!r}, key)")
+        add(f"node = run.named({unit.type!r}, key)")
     else:
         add("o = {}")
     indexed: dict[str, tuple[str, str]] = {}

@@ -34,7 +34,7 @@ def part(components: Components, comp: int, sub: int = 1) -> str:
 
 def field_of(segment: Segment | None, number: int) -> Repetitions:
     """Return a field of a segment that may not be there."""
-    return segment.field(number) if segment is not None else ()
+    return segment.field(number) if segment is not None and number < len(segment.texts) else ()
 
 
 def value_of(segment: Segment | None, number: int, rep: int, comp: int, sub: int) -> str:
@@ -44,9 +44,9 @@ def value_of(segment: Segment | None, number: int, rep: int, comp: int, sub: int
 
 def valued(segment: Segment | None, number: int) -> bool:
     """Say whether a field holds anything but `""`."""
-    repetitions = segment.field(number) if segment is not None else ()
-    if not repetitions:
+    if segment is None or number >= len(segment.texts) or not segment.texts[number]:
         return False
+    repetitions = segment.field(number)
     if repetitions[0][0][0] not in EMPTY:
         return True
     return any(text not in EMPTY for components in repetitions for subs in components for text in subs)

@@ -7,7 +7,7 @@ long as their segment. A scope opens at the first of its `starts` and again at e
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -37,7 +37,7 @@ class ScopeKind:
     """Segments that open a scope in this one and are seen from here: an order knows its SPM."""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Step:
     """A compiled message row."""
 
@@ -76,7 +76,7 @@ class Plan:
     gaps: dict[str, tuple[int, ...]] = field(default_factory=dict)
     standing: dict[str, frozenset[str]] = field(default_factory=dict)
     ignored: frozenset[str] = frozenset()
-    silent: dict[tuple[int, ...], tuple[int, ...]] = field(default_factory=dict)
+    silent: dict[tuple[tuple[Step, ...], tuple[Step, ...]], tuple[int, ...]] = field(default_factory=dict)
     """By the rows of a segment, and those that did not speak: the fields that no other row of it carries."""
     scripts: dict[tuple[str, ...], Any] = field(default_factory=dict)
     """What has been worked out for sequences of segment names."""
@@ -171,20 +171,21 @@ def _late(plan: Plan, run: Run) -> None:
             alone[seg.index] = (scope, seg, (*alone.get(seg.index, (scope, seg, ()))[2], step))
     for scope, seg, silent in alone.values():
         run.scope, run.seg = scope, seg
-        steps = [one for one in plan.steps[seg.name] if one in silent or one.when is None or one.when(run, seg)]
+        every = plan.steps[seg.name]
+        steps = tuple([one for one in every if one in silent or one.when is None or one.when(run, seg)])
         _unheard(plan, run, seg, steps, silent)
 
 
-def _unheard(plan: Plan, run: Run, seg: Segment, steps: Sequence[Step], silent: tuple[Step, ...]) -> None:
+def _unheard(plan: Plan, run: Run, seg: Segment, steps: tuple[Step, ...], silent: tuple[Step, ...]) -> None:
     """Note the valued fields that only rows carry which do not speak this time."""
-    key = (*map(id, steps), 0, *map(id, silent))
+    key = (steps, silent)
     numbers = plan.silent.get(key)
     if numbers is None:
         heard = {number for step in steps if step not in silent for number in (*step.carries, *step.takes)}
         numbers = tuple(sorted({number for step in silent for number in step.carries} - heard))
         plan.silent[key] = numbers
     for number in numbers:
-        if number <= seg.count and valued(seg, number):
+        if valued(seg, number):
             run.find("outranked", str(number), "information")
 
 

@@ -238,13 +238,14 @@ def observation_value(seg: Segment, run: Run, target: dict[str, Any]) -> None:
     """
     field = seg.field(5)
     kind = seg.value(2)
-    units = seg.field(6)
-    unit = unit_of(units[0], run) if units else {}
-    ranges = seg.field(7)
-    if ranges:
-        _ranges(ranges, unit, target)
+    unit = _around(seg, run, target)
+    if kind == "NM" and len(field) == 1 and len(field[0]) == 1 and len(field[0][0]) == 1:
+        amount = number(field[0][0][0])
+        if amount is not None:
+            target["valueQuantity"] = {"value": amount, **unit}
+            return
     if not field or not any(map(any, field)):
-        _unit_alone(units, ranges, run, target)
+        _unit_alone(seg, run, target)
         return
     if len(field) == 1 and field[0] == [[CLEAR]]:
         if run.node is not None:
@@ -262,15 +263,38 @@ def observation_value(seg: Segment, run: Run, target: dict[str, Any]) -> None:
         _put(target, convert(field[0], run, unit))
     else:
         _several(field, convert, run, unit, target)
-    if units and convert not in _MEASURES:
-        _unit_alone(units, ranges, run, target)
+    if convert not in _MEASURES:
+        _unit_alone(seg, run, target)
 
 
-def _unit_alone(units: Any, ranges: Any, run: Run, target: dict[str, Any]) -> None:
+def _unit_alone(seg: Segment, run: Run, target: dict[str, Any]) -> None:
     """OBX-6 where the value takes no unit: kept beside it, for it says what the text means."""
+    units = seg.field(6)
     concept = run.maps["CWE[CodeableConcept]"](units[0], run, "6") if units else None
     if concept:
         target.setdefault("extension", []).append({"url": UNIT, "valueCodeableConcept": concept})
+
+
+def _around(seg: Segment, run: Run, target: dict[str, Any]) -> dict[str, Any]:
+    """Return the unit in OBX-6 and set the reference ranges in OBX-7; an analyte brings both in the same words."""
+    texts = seg.texts
+    units, ranges = texts[6] if len(texts) > 6 else "", texts[7] if len(texts) > 7 else ""
+    known = run.recall.words["OBX-6, OBX-7"]
+    key = (units, ranges)
+    found: tuple[dict[str, Any], list[Any]] | None = known.get(key)
+    if found is None:
+        field, before = seg.field(6), len(run.conversion.findings)
+        unit = unit_of(field[0], run) if field else {}
+        found = unit, _ranges(seg.field(7), unit)
+        if len(units) + len(ranges) <= _LONGEST and before == len(run.conversion.findings):
+            known[key] = found
+    if found[1]:
+        target["referenceRange"] = [*target.get("referenceRange", ()), *found[1]]
+    return found[0]
+
+
+_LONGEST = 200
+"""Characters of the longest unit and range that are remembered."""
 
 
 def _put(target: dict[str, Any], value: Value | None) -> None:
@@ -304,13 +328,10 @@ _RANGE = re.compile(r"\s*([-+]?\d+(?:\.\d+)?)\s*(?:-|–|to|\.\.)\s*([-+]?\d+(?:
 _BOUND = re.compile(r"\s*(<=|>=|<|>|=<|=>)\s*([-+]?\d+(?:\.\d+)?)\s*")
 
 
-def _ranges(field: Any, unit: dict[str, Any], target: dict[str, Any]) -> None:
+def _ranges(field: Any, unit: dict[str, Any]) -> list[dict[str, Any]]:
     """OBX-7: the text as it came, and low and high where it is `low-high`, `<high`, `>low`."""
-    for components in field:
-        text = whole(components).strip()
-        if not text or text == CLEAR:
-            continue
-        target.setdefault("referenceRange", []).append({**_ends(text, unit), "text": text})
+    texts = [whole(components).strip() for components in field]
+    return [{**_ends(text, unit), "text": text} for text in texts if text and text != CLEAR]
 
 
 @lru_cache(maxsize=65536)

@@ -11,6 +11,7 @@ charset, which together decide what a text means. What is in it is shared betwee
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable
 from typing import Any, NoReturn
 
@@ -25,8 +26,8 @@ MOST = 40_000
 """Texts that one memory knows before it starts anew."""
 _AWAITED = 40_000
 """Texts that have come once and are remembered as such."""
-_KEYS = 5_000
-"""Texts of one data type whose keys are remembered."""
+_WORDS = 5_000
+"""Texts that one of `words` knows before it starts anew."""
 
 Group = Callable[[Segment, Run, Any, Any], None]
 
@@ -35,23 +36,30 @@ class Beyond(Exception):
     """A function looked at more than the text that it was given."""
 
 
-class Memory:
-    """What the texts of each group of rows said; `groups` holds a dict by text for each."""
+class Words(dict[Any, Any]):
+    """What texts have become; starts anew when it is full."""
 
-    __slots__ = ("_awaited", "_count", "_keys", "groups")
+    __slots__ = ()
+
+    def __setitem__(self, text: Any, value: Any) -> None:
+        if len(self) >= _WORDS:
+            self.clear()
+        super().__setitem__(text, value)
+
+
+class Memory:
+    """What the texts of each group of rows said; `groups` holds a dict by text for each.
+
+    `words` holds what named functions have made of texts, by the function's or the data type's name.
+    """
+
+    __slots__ = ("_awaited", "_count", "groups", "words")
 
     def __init__(self, size: int) -> None:
         self.groups: list[dict[str, Any]] = [{} for _ in range(size)]
         self._awaited: set[int] = set()
-        self._keys: dict[str, dict[str, Any]] = {}
+        self.words: defaultdict[str, Words] = defaultdict(Words)
         self._count = 0
-
-    def keys(self, kind: str) -> dict[str, Any]:
-        """Return what texts of a data type name (`(universal, parts)`, or None), to be read and filled."""
-        known = self._keys.get(kind)
-        if known is None or len(known) > _KEYS:
-            known = self._keys[kind] = {}
-        return known
 
     def again(self, group: int, text: str) -> bool:
         """Say whether a text comes for the second time, as far as that is remembered."""
@@ -150,8 +158,8 @@ class Learner(Run):
         self.found.append((table, system, code, at))
         self.conversion.findings.append(Finding("unmapped-code", at))
 
-    def mention(self, type_name: str, key: tuple[bool, list[str]]) -> Node:
-        return self.mentioned(type_name, key, None)
+    def named(self, type_name: str, key: tuple[bool, str]) -> Node:
+        return self.thing(type_name, key, None)
 
     def _look(self) -> NoReturn:
         raise Beyond

@@ -9,7 +9,7 @@ from typing import Any, Protocol, TypeVar
 from urllib.parse import quote
 
 from mappings.engine import times
-from mappings.engine.ids import resource_id
+from mappings.engine.ids import encode, named, scope_of
 from mappings.engine.model import Conversion, Entry, Finding, Profile, Resource, Severity, Slots, UnmappedCode
 from mappings.engine.protocols import Message, Segment
 from mappings.engine.slots import assemble
@@ -209,9 +209,9 @@ class Scope:
 
 
 @lru_cache(maxsize=65536)
-def _mentioned_id(scope: str, type_name: str, parts: tuple[str, ...]) -> str:
+def _mentioned_id(text: str) -> str:
     """Return the id of what is mentioned; the same physicians and wards come in message after message."""
-    return resource_id(scope, type_name, *parts)
+    return named(text)
 
 
 def _sent_offset(message: Message) -> str | None:
@@ -331,21 +331,25 @@ class Run:
         """Return the URI of a coding system that only the partner knows."""
         return f"urn:sluice:{quote(self.partner, safe='')}:{quote(name, safe='')}"
 
-    def content(self, name: str) -> tuple[None, list[str]]:
+    def content(self, name: str) -> list[str]:
         """Return the whole content of the segment at hand as a key, with a finding."""
         self.find("no-natural-key", "")
         seg = self.scope.segment(name) or self.seg
         parts = [] if seg is None else [repr(seg.field(n)) for n in range(1, seg.count + 1)]
-        return None, [name, *parts]
+        return [name, *parts]
 
     def mention(self, type_name: str, key: tuple[bool, list[str]]) -> Node:
         """Return the thing that a data type names (a practitioner, a location), the same for each mention."""
-        return self.mentioned(type_name, key, self.scope)
+        return self.named(type_name, (key[0], encode(*key[1])))
 
-    def mentioned(self, type_name: str, key: tuple[bool, list[str]], scope: Scope | None) -> Node:
+    def named(self, type_name: str, key: tuple[bool, str]) -> Node:
+        """Return what an encoded key names, as `mention` does."""
+        return self.thing(type_name, key, self.scope)
+
+    def thing(self, type_name: str, key: tuple[bool, str], scope: Scope | None) -> Node:
         """Return the thing of a type that `key` names, made in `scope` where it is new."""
-        universal, parts = key
-        node_id = _mentioned_id("" if universal else self.partner, type_name, tuple(parts))
+        universal, text = key
+        node_id = _mentioned_id(scope_of("" if universal else self.partner, type_name) + text)
         node = self.nodes.get((type_name, node_id))
         if node is None:
             node = self.add(Node(type_name, type_name, node_id, scope, True))
@@ -412,7 +416,7 @@ class Run:
 
     def identity(self, type_name: str, scope: str, key: Iterable[str]) -> str:
         """Return the id of what `key` names."""
-        return resource_id(scope, type_name, *key)
+        return named(encode(scope, type_name, *key))
 
     def add(self, node: Node) -> Node:
         """Keep `node`; a second one with its type and id is the first."""

@@ -22,7 +22,10 @@ class Segment:
     - It reads its fields alone; what stands around it, it knows as long as somebody holds the message.
     """
 
-    __slots__ = ("_long", "_marks", "_message", "_text", "_texts", "index", "name", "ordinal")
+    __slots__ = ("_long", "_marks", "_message", "_text", "index", "name", "ordinal", "texts")
+
+    texts: list[str]
+    """The fields as they were sent, by their number; in the place of 0 stands the segment's name."""
 
     def __init__(  # noqa: PLR0917 - made by `map`, thousands of times a second
         self, text: str, name: str, index: int, ordinal: int, marks: Delimiters, message: ref[Message]
@@ -31,26 +34,24 @@ class Segment:
         self._marks = marks
         # Not held: message and segments in a circle would live until the garbage collector comes.
         self._message = message
-        self._texts: list[str] | None = None
         self._long: dict[int, Field] | None = None
         self.name = name
         self.index = index
         self.ordinal = ordinal
 
-    @property
-    def texts(self) -> list[str]:
-        """The fields as they were sent, by their number; in the place of 0 stands the segment's name."""
-        texts = self._texts
-        if texts is None:
-            mark = self._marks.field
-            texts = self._texts = self._text.split(mark)
-            if not self.index:
-                texts.insert(1, mark)
+    def __getattr__(self, name: str) -> list[str]:
+        """Cut the segment into fields when they are asked for the first time."""
+        if name != "texts":
+            raise AttributeError(name)
+        mark = self._marks.field
+        texts = self.texts = self._text.split(mark)
+        if not self.index:
+            texts.insert(1, mark)
         return texts
 
     def field(self, n: int) -> Field:
         """Return the repetitions of field `n`; `()` where it is absent or empty."""
-        texts = self._texts or self.texts
+        texts = self.texts
         if n >= len(texts):
             return ()
         text = texts[n]
@@ -77,11 +78,11 @@ class Segment:
 
     def value(self, n: int, rep: int = 1, comp: int = 1, sub: int = 1) -> str:
         """Return one subcomponent of field `n`; "" where it is absent."""
-        field = self.field(n)
-        if not field:
+        texts = self.texts
+        if n >= len(texts) or not texts[n]:
             return ""
         try:
-            return field[rep - 1][comp - 1][sub - 1]
+            return self.field(n)[rep - 1][comp - 1][sub - 1]
         except IndexError:
             return ""
 

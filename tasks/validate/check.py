@@ -10,7 +10,7 @@ answer lists). An integer written as 5.0 passes, and a reference to any type pas
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, Literal
 
 import jsonschema_rs
@@ -26,12 +26,16 @@ FhirVersion = Literal["4.0.1", "5.0.0"]
 class _Compiled:
     """One resource type's schema in the engine; the resources inside a resource are not its business."""
 
-    def __init__(self, structure: Structure, kind: str) -> None:
+    def __init__(self, structure: Structure, kind: str, holders: Iterable[str]) -> None:
         self._structure = structure
         self._kind = kind
         self._schema = compile_schema(structure, kind)
         patterns = jsonschema_rs.RegexOptions()
         self._engine = jsonschema_rs.Draft202012Validator(self._schema, pattern_options=patterns)
+
+        self.is_valid = self._engine.is_valid
+        self.holders = frozenset(holders)
+        """The elements in which resources may stand inside this one."""
 
     def findings(self, resource: dict[str, Any], at: str) -> tuple[Finding, ...]:
         try:
@@ -53,6 +57,13 @@ class Validator:
 
     def check(self, resource: dict[str, Any]) -> tuple[Finding, ...]:
         """Return what is wrong with a resource and with those inside it; empty when it is valid."""
+        try:
+            compiled = self._compiled[resource["resourceType"]]
+            if compiled.holders.isdisjoint(resource) and compiled.is_valid(resource):
+                return ()
+        except (KeyError, TypeError, ValueError):
+            # Nothing that can be said so quickly.
+            pass
         return self._check(resource, "")
 
     def _check(self, resource: Any, at: str) -> tuple[Finding, ...]:
@@ -61,7 +72,8 @@ class Validator:
             return (Finding("fhir-unknown-type", f"{at}.resourceType".lstrip("."), "error"),)
         compiled = self._compiled.get(kind)
         if compiled is None:
-            compiled = self._compiled[kind] = _Compiled(self._structure, kind)
+            ways = self._ways.get(kind) or self._find_ways(kind)
+            compiled = self._compiled[kind] = _Compiled(self._structure, kind, (name for name, _ in ways))
         place = at or kind
         findings = compiled.findings(resource, place)
         for inner_place, inner in self._inside(resource, kind, place):

@@ -51,7 +51,7 @@ def test_a_message_says_the_same_however_many_came_before() -> None:
 def test_a_full_memory_starts_anew(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(recall, "MOST", 3)
     monkeypatch.setattr(recall, "_AWAITED", 3)
-    monkeypatch.setattr(recall, "_KEYS", 1)
+    monkeypatch.setattr(recall, "_WORDS", 1)
     converter, some = Hl7v2Converter(PROFILE), list(messages())[:8]
     fresh = [said(Hl7v2Converter(PROFILE), message) for message in some]
     for _ in range(2):
