@@ -12,18 +12,19 @@ In the outbox such a row has this as its resource type and the record's number a
 
 FILL = """
 with wished as (
-    select destination.name as destination, s.resource_type, s.id, s.record_id, null::int as version
+    select split_part(destination.name, '!', 1) as destination,
+           case when itself then '!record' else s.resource_type end as resource_type,
+           case when itself then s.record_id::text else s.id end as id, s.record_id,
+           case when itself then 1 end as version
     from staging.resource s cross join lateral unnest(s.destinations) destination(name)
-    where s.batch_id = %(batch)s and destination.name not like %(record)s
-    union all
+    cross join lateral (select destination.name like %(record)s) how(itself)
+    where s.batch_id = %(batch)s
+    union
     select o.destination, c.resource_type, c.id, c.record_id, null
     from changed c join ledger.outbox o on o.resource_type = c.resource_type and o.id = c.id
-    union all
-    select split_part(destination.name, '!', 1), '!record', s.record_id::text, s.record_id, 1
-    from staging.resource s cross join lateral unnest(s.destinations) destination(name)
-    where s.batch_id = %(batch)s and destination.name like %(record)s
+    where c.old_version is not null
 ), wanted as (
-    select destination, resource_type, id, array_agg(distinct record_id) as records, max(version) as version
+    select destination, resource_type, id, array_agg(record_id) as records, max(version) as version
     from wished group by 1, 2, 3
 )
 insert into ledger.outbox as o (destination, resource_type, id, wanted, state, batches, records)

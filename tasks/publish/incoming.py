@@ -101,7 +101,7 @@ HEARD = """
 insert into fhir.heard as h (resource_type, id, event_time, record_id)
 select i.resource_type, i.id, i.event_time, i.record_id
 from incoming i join fhir.resource r on r.resource_type = i.resource_type and r.id = i.id
-where not i.living and not i.deleted and i.digest = r.digest and i.event_time > r.event_time and not r.deleted
+where not i.living and i.digest = r.digest and i.deleted = r.deleted and i.event_time > r.event_time
 on conflict (id, resource_type) do update set event_time = excluded.event_time, record_id = excluded.record_id
     where h.event_time < excluded.event_time
 """

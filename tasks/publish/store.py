@@ -93,6 +93,8 @@ def unmerge(connection: Connection, retired: str, actor: str, reason: str, refre
 def lock(connection: Connection) -> None:
     """Wait until no other publication is going on: two that fold the same thing would each miss what the other says."""
     connection.execute("select pg_advisory_xact_lock(hashtextextended('sluice:publish', 0))")
+    # one at a time may have room: a batch's joins and sorts stay in memory
+    connection.execute("set local work_mem = '64MB'")
 
 
 def settle(connection: Connection, batch_id: int, feed: str, partner: str, refresh: Refresh) -> Published:
