@@ -25,7 +25,7 @@ def check_feed(name: str) -> list[str]:
     except ConfigError as error:
         return list(error.problems)
     steps: list[Callable[[Feed], object]] = [
-        lambda feed: Pipeline(feed.profile, feed.format, feed.route),
+        lambda feed: Pipeline(feed.profile, feed.format, feed.route, feed.enrich),
         lambda feed: feed.checks and read_checks(feed.checks),
         *(lambda _feed, to=to: read_destination(to) for to in feed.destinations),
         _polled_server,

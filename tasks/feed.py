@@ -36,17 +36,72 @@ class Identify(_Part):
 
 
 class Rule(_Part):
-    """One line of `route:`; the first that holds decides."""
+    """One line of `route:`; the first that holds decides.
+
+    - `only` are the resource types that go to `to`; with `go_on` the next rules are asked too: so a record is split.
+    - `call` is a function under `sluice.actions` that chooses among `to`, or drops with a reason.
+    """
 
     when: str | None = None
     to: tuple[str, ...] = ()
     drop: str | None = None
+    only: tuple[str, ...] = ()
+    go_on: bool = False
+    call: str | None = None
+
+    @field_validator("call")
+    @classmethod
+    def _known_action(cls, value: str | None) -> str | None:
+        return _action(value)
 
     @model_validator(mode="after")
     def _one_action(self) -> Rule:
         if bool(self.to) == (self.drop is not None):
             raise ValueError("a rule says either `to:` with destinations or `drop:` with a reason")
+        if self.drop is not None and (self.only or self.go_on or self.call):
+            raise ValueError("`only:`, `go_on:` and `call:` go with `to:`, not with `drop:`")
         return self
+
+
+class Enrichment(_Part):
+    """One line of `enrich:`: what is added to what a record says.
+
+    - `translate: Observation.code` adds the codings that lookup `with` has for it.
+    - `fill: Location.name` says what the record does not say: `column` of the row of lookup `with` that `by` finds.
+    - `call` lets a function under `sluice.actions` change resources (`on` a type), with `options`.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True, populate_by_name=True)
+
+    translate: str | None = Field(default=None, pattern=r"^[A-Z][A-Za-z]+\.[a-zA-Z.]+$")
+    fill: str | None = Field(default=None, pattern=r"^[A-Z][A-Za-z]+\.[a-zA-Z]+$")
+    call: str | None = None
+    table: str | None = Field(default=None, alias="with")
+    by: str | None = None
+    column: str | None = None
+    on: str | None = None
+    options: dict[str, Any] = Field(default_factory=dict)
+
+    @field_validator("call")
+    @classmethod
+    def _known_action(cls, value: str | None) -> str | None:
+        return _action(value)
+
+    @model_validator(mode="after")
+    def _one_step(self) -> Enrichment:
+        if sum(one is not None for one in (self.translate, self.fill, self.call)) != 1:
+            raise ValueError("a step says one of `translate:`, `fill:` and `call:`")
+        if (self.call is None) != (self.table is not None):
+            raise ValueError("`translate:` and `fill:` need `with:`, a lookup's name")
+        if (self.fill is not None) != (self.by is not None and self.column is not None):
+            raise ValueError("`fill:` needs `by:`, the element that finds the row, and `column:`")
+        return self
+
+
+def _action(value: str | None) -> str | None:
+    if value is not None and value not in registry.names("actions"):
+        raise ValueError(f"{value} is not an action{nearest(value, registry.names('actions'))}")
+    return value
 
 
 class Schedule(_Part):
@@ -117,6 +172,7 @@ class Feed(_Part):
     merge: Literal["patch", "replace"] = "patch"
     checks: str | None = None
     route: tuple[Rule, ...] = (Rule(to=("warehouse",)),)
+    enrich: tuple[Enrichment, ...] = ()
     schedule: Schedule | None = None
     expect: Expect | None = None
     receipt: ReceiptOptions | None = None

@@ -12,9 +12,10 @@ from tasks import registry
 from tasks.convert.port import Converter
 from tasks.errors import BadRecord
 from tasks.failpoints import reached
-from tasks.feed import Rule
+from tasks.feed import Enrichment, Rule
 from tasks.model import DIRECTORY, Conversion, Entry, Finding, Frame, Resource
 from tasks.parse.port import Format
+from tasks.route.enrich import Enricher
 from tasks.route.rules import Decision, compile_rules
 from tasks.validate import validator
 
@@ -51,19 +52,27 @@ class Done:
 class Pipeline:
     """Compiled once for a feed, then run for every frame."""
 
-    def __init__(self, profile: Profile, format_name: str, rules: Sequence[Rule] = TO_WAREHOUSE) -> None:
+    def __init__(
+        self,
+        profile: Profile,
+        format_name: str,
+        rules: Sequence[Rule] = TO_WAREHOUSE,
+        enrichments: Sequence[Enrichment] = (),
+    ) -> None:
         self.profile = profile
         self.format: Format = registry.find("formats", format_name)(profile)
         self.converter: Converter = registry.find("converters", format_name)(profile)
         self.decide: Callable[[Any], Decision] = compile_rules(rules)
+        self.enrich = Enricher(enrichments)
         self.check = validator(profile.fhir_version).check
         self._known: set[bytes] = set()
         self._same: dict[int, Resource] = {}
 
     @property
     def version(self) -> str:
-        """Content hash of all maps that take part."""
-        return self.converter.version
+        """Content hash of all maps and lookup tables that take part; tables that changed are read again with it."""
+        tables = self.enrich.reload()
+        return digest([self.converter.version, tables]).hex()[:16] if tables else self.converter.version
 
     def run(self, frame: Frame) -> Done:
         """Return what became of a frame; never raises for bad content."""
@@ -80,6 +89,7 @@ class Pipeline:
         reached("converted")
         if self.profile.merge == "replace":
             _whole(conversion)
+        self.enrich(conversion)
         conversion.findings = [*frame.findings, *parsed.findings, *conversion.findings]
         stage = "convert"
         invalid = [finding for entry in conversion.entries if not entry.deleted for finding in self._invalid(entry)]

@@ -45,4 +45,4 @@ def decrypt(feed: Feed) -> Decrypt | None:
 def pipeline(name: str) -> Pipeline:
     """Return the compiled pipeline of a feed."""
     feed = load(name)
-    return Pipeline(feed.profile, feed.format, feed.route)
+    return Pipeline(feed.profile, feed.format, feed.route, feed.enrich)

@@ -272,7 +272,7 @@ def staged_rows(record: int, landed_at: datetime, conversion: Conversion, decisi
             when,
             conversion.fhir_version,
             entry.deleted,
-            [*to, *itself],
+            [*(name for name in to if decision.takes(name, kind)), *itself],
             digest(resource),
             text,
             _slots(entry),

@@ -40,7 +40,7 @@ class Trial:
     @classmethod
     def of(cls, feed: Feed) -> Trial:
         """Return the trial of a feed, now; raises `ConfigError` for a mistake in its mapping or route."""
-        pipeline = Pipeline(feed.profile, feed.format, feed.route)
+        pipeline = Pipeline(feed.profile, feed.format, feed.route, feed.enrich)
         return cls(feed, pipeline, work.decrypt(feed), datetime.now(UTC))
 
     def receipts(self, name: str, read: Open) -> list[Receipt]:

@@ -1,31 +1,44 @@
 """Routes: which destinations a record goes to, or why it is dropped.
 
 A condition is `REF = VALUE`, `REF != VALUE`, `REF in A, B` or `REF valued`, joined by `and`. A reference is an HL7 v2
-field (`MSH-9.1`, `PID-5.7`, `OBX[2]-5.1`), a CSV column or dotted element names of a FHIR resource.
+field (`MSH-9.1`, `PID-5.7`, `OBX[2]-5.1`), a CSV column or dotted element names of a FHIR resource. A condition on a
+FHIR resource may be FHIRPath behind its type: `Observation: status = 'final' and value.exists()`.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+from mappings.engine.views import ViewError, compile_view
+from tasks import registry
 from tasks.errors import ConfigError
 from tasks.feed import Rule
 
 V2_REFERENCE = re.compile(r"([A-Z][A-Z0-9]{2})(?:\[(\d+)\])?-(\d+)(?:\[(\d+)\])?(?:\.(\d+))?(?:\.(\d+))?")
 CONDITION = re.compile(r"\s*(\S+)\s*(?:(=|!=|\bin\b)\s*(.+?)|(valued))\s*")
 
+FHIRPATH = re.compile(r"\s*([A-Z][A-Za-z]+):\s+(.+)", re.DOTALL)
+
 Test = Callable[[Any], bool]
 
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """Where a record goes: destinations, or a reason for which it is dropped."""
+    """Where a record goes: destinations, or a reason for which it is dropped.
+
+    - `only`: by destination the resource types that go there, where not all of them do.
+    """
 
     to: tuple[str, ...]
     dropped: str | None = None
+    only: Mapping[str, frozenset[str]] = field(default_factory=dict)
+
+    def takes(self, destination: str, resource_type: str) -> bool:
+        """Say whether a destination of this record is sent its resources of a type."""
+        return destination not in self.only or resource_type in self.only[destination]
 
 
 def compile_rules(rules: Sequence[Rule]) -> Callable[[Any], Decision]:
@@ -33,20 +46,73 @@ def compile_rules(rules: Sequence[Rule]) -> Callable[[Any], Decision]:
 
     The first rule that holds decides; a record that no rule takes is dropped with the reason `no-route`.
     """
-    compiled = [(_test(rule.when), Decision(rule.to, rule.drop)) for rule in rules]
+    compiled = [(_test(rule.when), _action(rule), rule.go_on) for rule in rules]
     otherwise = Decision((), "no-route")
 
     def decide(content: Any) -> Decision:
-        return next((decision for test, decision in compiled if test(content)), otherwise)
+        found: Decision | None = None
+        for test, act, go_on in compiled:
+            if test(content) and (said := act(content)) is not None:
+                # what went somewhere already is not dropped by a later rule: the rest of it is
+                found = said if found is None else found if said.dropped else _both(found, said)
+                if not go_on:
+                    break
+        return found or otherwise
 
     return decide
+
+
+def _action(rule: Rule) -> Callable[[Any], Decision | None]:
+    fixed = Decision(rule.to, rule.drop, {name: frozenset(rule.only) for name in rule.to} if rule.only else {})
+    if rule.call is None:
+        return lambda _content: fixed
+    chooses: Callable[[Any], Any] = registry.find("actions", rule.call)
+
+    def act(content: Any) -> Decision | None:
+        """None: the next rule decides; a text: dropped for that reason; else those of `to` that it names."""
+        said = chooses(content)
+        if said is None or isinstance(said, str):
+            return None if said is None else Decision((), said)
+        return replace(fixed, to=tuple(name for name in rule.to if name in set(said)))
+
+    return act
+
+
+def _both(first: Decision, second: Decision) -> Decision:
+    """Unite two rules' destinations; one that both name is sent what either sends it."""
+    only: dict[str, frozenset[str]] = {}
+    for name in {*first.only, *second.only}:
+        sides = [one.only.get(name) for one in (first, second) if name in one.to]
+        if all(side is not None for side in sides):
+            only[name] = frozenset().union(*(side or frozenset() for side in sides))
+    return Decision(tuple(dict.fromkeys((*first.to, *second.to))), None, only)
 
 
 def _test(when: str | None) -> Test:
     if when is None:
         return lambda _content: True
+    if path := FHIRPATH.fullmatch(when):
+        return _fhirpath(path[1], path[2])
     parts = [_comparison(part) for part in re.split(r"\s+and(?:\s+|$)", when)]
     return lambda content: all(part(content) for part in parts)
+
+
+def _fhirpath(resource_type: str, path: str) -> Test:
+    """A FHIRPath condition on a resource of a type, as a view's `where` has it."""
+    column = {"column": [{"name": "id", "path": "id"}]}
+    view = {"resource": resource_type, "status": "active", "name": "route", "select": [column]}
+    try:
+        compiled = compile_view({"resourceType": "ViewDefinition", **view, "where": [{"path": path}]})
+    except ViewError as error:
+        raise ConfigError(f"route: `{path}` is not FHIRPath: {error}") from None
+
+    def test(content: Any) -> bool:
+        try:
+            return bool(list(compiled.rows([content]))) if isinstance(content, dict) else False
+        except ViewError:
+            return False
+
+    return test
 
 
 def _comparison(text: str) -> Test:
