@@ -22,14 +22,17 @@ from tasks import failpoints
 from tasks.failpoints import Point
 
 LEASE_SECONDS = 2
-ROUNDS = 40
+ROUNDS = 12
 """Runs after which a site that is left alone must have come to rest."""
 RESTLESS = """
-select (select count(*) from ledger.outbox where state = 'pending')
-     + (select count(*) from ledger.batch where state in ('staged', 'stored'))
-     + (select count(*) from ledger.delivery d left join ledger.segment s on s.delivery_id = d.id
-        where d.state = 'landing' or d.finished_at is null or d.receipt is not null and d.receipt_at is null
-           or d.state = 'landed' and (s.delivery_id is null or s.size > s.read_to))
+select 'outbox rows', count(*) from ledger.outbox where state = 'pending'
+union all select 'batches', count(*) from ledger.batch where state in ('staged', 'stored')
+union all select 'deliveries not landed', count(*) from ledger.delivery where state = 'landing'
+union all select 'sources not told', count(*) from ledger.delivery where finished_at is null
+union all select 'receipts', count(*) from ledger.delivery where receipt is not null and receipt_at is null
+union all
+select 'deliveries not read', count(*) from ledger.delivery d left join ledger.segment s on s.delivery_id = d.id
+where d.state = 'landed' and (s.delivery_id is null or s.size > s.read_to)
 """
 
 
@@ -111,15 +114,16 @@ class World(ABC):
                 return number + 1
             # what a destination did not take is due again a second later
             time.sleep(0.2)
-        raise Unrest(f"{self.restless()} things still wait after {ROUNDS} runs")
+        said = "\n".join(self.log.read_text().splitlines()[-12:])
+        raise Unrest(f"after {ROUNDS} runs still wait: {self.restless()}; the runs said last:\n{said}")
 
-    def restless(self) -> int:
-        """Return how many deliveries, batches, receipts and outbox rows wait for somebody."""
+    def restless(self) -> dict[str, int]:
+        """Return how many deliveries, batches, receipts and outbox rows wait for somebody, by what they are."""
         with psycopg.connect(self.url, autocommit=True) as connection:
             # a destination that was away is tried again now, not when its pause is over
             connection.execute("update ledger.outbox set next_at = now() where state = 'pending'")
-            row = connection.execute(RESTLESS).fetchone()
-        return int(row[0]) if row else 0
+            rows = connection.execute(RESTLESS).fetchall()
+        return {name: number for name, number in rows if number}
 
     def picture(self) -> picture.Picture:
         """Return what the site has become."""
