@@ -2,7 +2,7 @@
 
 A claim is taken over when its lease has run out, or at once when its holder is dead: the holder's session keeps an
 advisory lock that Postgres gives up with the session. A holder that was only asleep finds a higher token when it
-wakes up, and every transaction that changes something checks the token.
+wakes up, and every transaction that changes something checks the token; one in which it fell asleep is ended.
 """
 
 from __future__ import annotations
@@ -61,8 +61,14 @@ def claim_within(url: str, name: str, run_id: str | None, lease: float, patience
 
 
 def check(connection: Connection, name: str, token: int) -> None:
-    """Raise `LeaseLost` where `token` is no longer the newest of `name`; holds it still until the transaction ends."""
-    row = connection.execute("select token from ledger.claim where name = %s for share", (name,)).fetchone()
+    """Raise `LeaseLost` where `token` is no longer the newest of `name`; holds it still until the transaction ends.
+
+    The session bears the token meanwhile, by which a successor finds it.
+    """
+    row = connection.execute(
+        "select token, set_config('application_name', %s, true) from ledger.claim where name = %s for share",
+        (_bearer(token), name),
+    ).fetchone()
     if row is None or row[0] != token:
         raise LeaseLost(f"{name}: another worker has taken over; this one stops and has changed nothing")
 
@@ -78,15 +84,36 @@ def held_by(connection: Connection, run_id: str) -> list[str]:
 def _take(connection: Connection, name: str, run_id: str | None, lease: float) -> int:
     got = connection.execute("select pg_try_advisory_lock(hashtextextended(%s, 0))", (name,)).fetchone()
     holder_is_gone = bool(got and got[0])
-    # whoever holds the row is in the middle of a transaction under the old token: it is alive, or about to be ended
+    # whoever holds the row is in the middle of a transaction under the old token
     connection.execute("set lock_timeout = '3s'")
     try:
         row = _bump(connection, name, run_id, lease, holder_is_gone)
     except psycopg.errors.LockNotAvailable:
-        row = None
+        row = _bump(connection, name, run_id, lease, holder_is_gone) if _end_frozen(connection, name) else None
     if row is None:
         raise Busy(f"{name}: another run is working on it; it goes on from the ledger by itself")
     return int(row[0])
+
+
+def _end_frozen(connection: Connection, name: str) -> bool:
+    """End the transactions of a holder whose lease has run out; say whether there were any.
+
+    A process that is frozen in the middle of one would keep its locks for as long as it sleeps, in a COPY without any
+    limit of time; one that is alive renews its lease from a session of its own.
+    """
+    held = connection.execute(
+        "select token from ledger.claim where name = %s and lease_until < now()", (name,)
+    ).fetchone()
+    if held is None:
+        return False
+    ended = connection.execute(
+        "select pg_terminate_backend(pid, 5000) from pg_stat_activity where application_name = %s", (_bearer(held[0]),)
+    ).fetchall()
+    return bool(ended)
+
+
+def _bearer(token: int) -> str:
+    return f"sluice token {token}"
 
 
 def _bump(connection: Connection, name: str, run_id: str | None, lease: float, gone: bool) -> Any:

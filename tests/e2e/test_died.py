@@ -24,6 +24,7 @@ pytestmark = pytest.mark.slow
 
 ENDED = {"Completed", "Failed", "Crashed"}
 Eventually = Callable[..., Any]
+FEEDS = [f"southgate.{name}" for name in ("died", "reaped", "twice", "away")]
 
 
 @pytest.fixture(autouse=True)
@@ -31,6 +32,12 @@ def disarmed(site: Any) -> Iterator[None]:
     yield
     for path in points(site).iterdir():
         path.unlink()
+
+
+@pytest.fixture(scope="module")
+def deployed(site: Any) -> None:
+    """The feeds of these tests, registered as `sluice deploy` does it."""
+    site.sluice("deploy", *FEEDS)
 
 
 def points(site: Any) -> Path:
@@ -49,7 +56,7 @@ def drop(site: Any, day: Day, folder: str) -> int:
 def start(site: Any, feed: str) -> str:
     """Start a feed's deployment as its schedule would; return the run's id."""
     [deployment] = site.prefect("deployments/filter", deployments={"name": {"any_": [feed]}})
-    return str(site.prefect(f"deployments/{deployment['id']}/create_run")["id"])
+    return str(site.prefect(f"deployments/{deployment['id']}/create_flow_run")["id"])
 
 
 def state_of(site: Any, run: str) -> str:
@@ -86,7 +93,7 @@ def totals(site: Any, feed: str) -> tuple[int, int, int, int]:
 
 
 def test_a_run_that_died_with_its_worker_is_marked_crashed_by_the_automation_and_retried_on_the_command_line(
-    site: Any, demo: Any, day: Day, eventually: Eventually
+    site: Any, deployed: None, day: Day, eventually: Eventually
 ) -> None:
     sent = drop(site, day, "died")
     run, _ = stopped_at(site, "southgate.died", "gated", eventually)
@@ -109,7 +116,7 @@ def test_a_run_that_died_with_its_worker_is_marked_crashed_by_the_automation_and
 
 
 def test_the_next_schedule_goes_on_at_once_and_the_reaper_sees_to_the_run_that_died(
-    site: Any, demo: Any, day: Day, eventually: Eventually
+    site: Any, deployed: None, day: Day, eventually: Eventually
 ) -> None:
     """The automation is away, as it would be for a run that died while Prefect's server was down."""
     sent = drop(site, day, "reaped")
@@ -132,16 +139,16 @@ def test_the_next_schedule_goes_on_at_once_and_the_reaper_sees_to_the_run_that_d
         assert state_of(site, reaper) == "Completed"
         assert state_of(site, run) == "Crashed"
     finally:
-        site.sluice("deploy")
+        site.sluice("deploy", *FEEDS)
 
 
 def _start_flow(site: Any, flow: str, name: str) -> str:
     found = site.prefect("deployments/filter", deployments={"name": {"any_": [name]}}, flows={"name": {"any_": [flow]}})
-    return str(site.prefect(f"deployments/{found[0]['id']}/create_run")["id"])
+    return str(site.prefect(f"deployments/{found[0]['id']}/create_flow_run")["id"])
 
 
 def test_two_retries_of_one_run_at_once_do_the_work_once(
-    site: Any, demo: Any, day: Day, eventually: Eventually
+    site: Any, deployed: None, day: Day, eventually: Eventually
 ) -> None:
     sent = drop(site, day, "twice")
     failpoints.arm(points(site), "staged", "kill")
@@ -161,7 +168,7 @@ def test_two_retries_of_one_run_at_once_do_the_work_once(
 
 @pytest.mark.parametrize("seconds", [15, 150])
 def test_prefects_server_goes_away_in_the_middle_and_nothing_is_lost(
-    site: Any, demo: Any, day: Day, eventually: Eventually, seconds: int
+    site: Any, deployed: None, day: Day, eventually: Eventually, seconds: int
 ) -> None:
     """150 s is longer than Prefect's client waits: what ends there is what ends after ten minutes."""
     drop(site, day, "away")

@@ -52,7 +52,7 @@ def test_killed_at_every_point_one_after_another_it_ends_like_a_run_that_was_lef
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("point", ["landed", "staged", "gated", "sent-unconfirmed"])
+@pytest.mark.parametrize("point", ["landed", "converted", "staged", "gated", "before-commit", "sent-unconfirmed"])
 def test_frozen_past_its_lease_it_wakes_up_after_another_has_done_the_work_and_changes_nothing(
     sites: Callable, sent: Round, wanted: Picture, point: str
 ) -> None:
