@@ -17,8 +17,8 @@ from tasks.listen.scopes import Action
 ID = re.compile(r"[A-Za-z0-9\-.]{1,64}")
 TYPE = re.compile(r"[A-Z][A-Za-z]{1,63}")
 _REST = re.compile(r"([A-Z][A-Za-z]{1,63})(?:/[A-Za-z0-9\-.]{1,64})?(?:\?.*)?")
-_LETTERS = {"POST": "c", "PUT": "u", "PATCH": "u", "DELETE": "d"}
-_BUNDLES = ("transaction", "batch", "collection", "message", "document", "history")
+METHODS = {"POST": "c", "PUT": "u", "PATCH": "u", "DELETE": "d"}
+BUNDLES = ("transaction", "batch", "collection", "message", "document", "history")
 _NAMES = uuid.uuid5(uuid.NAMESPACE_URL, "urn:sluice:posted")
 
 
@@ -74,8 +74,8 @@ def bundle(body: bytes, format_name: str, *, message: bool = False) -> Posted:
     if said.get("resourceType") != "Bundle":
         raise Bad(400, "invalid", "a Bundle is needed here", "resourceType")
     kind = said.get("type")
-    if kind not in _BUNDLES or (message and kind != "message"):
-        wanted = "message" if message else ", ".join(_BUNDLES)
+    if kind not in BUNDLES or (message and kind != "message"):
+        wanted = "message" if message else ", ".join(BUNDLES)
         raise Bad(422, "not-supported", f"the Bundle's type is none of: {wanted}", "Bundle.type")
     entries = said.get("entry", [])
     if not isinstance(entries, list) or not entries:
@@ -95,7 +95,7 @@ def _action(number: int, entry: Any) -> Action:
     held, request = entry.get("resource"), entry.get("request")
     request = request if isinstance(request, dict) else {}
     method = request.get("method", "POST")
-    if method not in _LETTERS:
+    if method not in METHODS:
         raise Bad(422, "not-supported", "an entry creates, updates or deletes", f"{place}.request.method")
     kind = held.get("resourceType") if isinstance(held, dict) else None
     if kind is None:
@@ -103,7 +103,7 @@ def _action(number: int, entry: Any) -> Action:
         kind = match[1] if match else None
     if not isinstance(kind, str) or not TYPE.fullmatch(kind):
         raise Bad(400, "structure", "an entry has a resource, or deletes one", place)
-    return kind, _LETTERS[method]
+    return kind, METHODS[method]
 
 
 def _object(body: bytes) -> dict[str, Any]:

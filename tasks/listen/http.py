@@ -14,6 +14,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
+from starlette.routing import Match, Route
 
 from tasks.errors import SluiceError
 from tasks.listen import fhir_body, metrics, notify, upload
@@ -21,46 +22,12 @@ from tasks.listen.fhir_body import Bad, Posted
 from tasks.listen.health import page
 from tasks.listen.intake import FHIR_FORMATS, Intake, failure
 from tasks.listen.notify import Notified
+from tasks.listen.openapi import FHIR_JSON, OUTCOME, bundle_body, file_body, resource_body, responses
 from tasks.listen.scopes import FILES
 from tasks.log import get_logger
 from tasks.validate.structure import structure
 
-FHIR_JSON = "application/fhir+json"
-OUTCOME = {
-    "type": "object",
-    "required": ["resourceType", "issue"],
-    "properties": {"resourceType": {"const": "OperationOutcome"}},
-}
-REFUSALS = {
-    400: "Not well formed",
-    401: "No token, or one that is not good",
-    403: "The token's scopes do not allow it",
-    404: "No such feed or type",
-    405: "This feed does not take it",
-    408: "The body took too long",
-    413: "Too large",
-    415: "Another media type is needed",
-    422: "Well formed, and not acceptable",
-    429: "Too many requests",
-    503: "It could not be kept now; send it again",
-}
 _WORDS = {404: "not-found", 405: "not-supported"}
-_BODY = {
-    "content": {FHIR_JSON: {"schema": {"type": "object"}}, "application/json": {"schema": {"type": "object"}}},
-    "required": True,
-}
-_FILE = {
-    "content": {
-        "multipart/form-data": {
-            "schema": {
-                "type": "object",
-                "properties": {"file": {"type": "string", "format": "binary"}},
-                "required": ["file"],
-            }
-        }
-    },
-    "required": True,
-}
 
 FeedName = Annotated[str, Path(description="A feed's name.", pattern=r"^[A-Za-z0-9_.-]{1,128}$")]
 Type = Annotated[str, Path(description="A FHIR resource type.", pattern=r"^[A-Z][A-Za-z]{1,63}$")]
@@ -103,8 +70,7 @@ def _fhir(app: FastAPI, feeds: Mapping[str, Intake]) -> None:
     """The FHIR endpoint of every feed whose format is FHIR: `/<feed>/fhir`."""
     options: dict[str, Any] = {
         "status_code": 202,
-        "responses": _responses(),
-        "openapi_extra": {"requestBody": _BODY},
+        "responses": responses(),
         "tags": ["fhir"],
     }
 
@@ -125,25 +91,30 @@ def _fhir(app: FastAPI, feeds: Mapping[str, Intake]) -> None:
             intake.feed.name, 202, "informational", f"kept at {where}; it is processed later", severity="information"
         )
 
-    @app.post("/{feed}/fhir", summary="Post a Bundle", **options)
+    def taking(body: dict[str, Any]) -> dict[str, Any]:
+        return {**options, "openapi_extra": {"requestBody": body}}
+
+    @app.post("/{feed}/fhir", summary="Post a Bundle", **taking(bundle_body()))
     async def bundle(request: Request, feed: FeedName, key: Key = None) -> Response:
         return await post(request, feed, key, fhir_body.bundle)
 
-    @app.post("/{feed}/fhir/$process-message", summary="Post a message (a Bundle of type message)", **options)
+    @app.post(
+        "/{feed}/fhir/$process-message",
+        summary="Post a message (a Bundle of type message)",
+        **taking(bundle_body(message=True)),
+    )
     async def message(request: Request, feed: FeedName, key: Key = None) -> Response:
         return await post(request, feed, key, lambda body, form: fhir_body.bundle(body, form, message=True))
 
-    @app.post("/{feed}/fhir/{kind}", summary="Post a resource", **options)
+    @app.post("/{feed}/fhir/{kind}", summary="Post a resource", **taking(resource_body()))
     async def create(request: Request, feed: FeedName, kind: Type, key: Key = None) -> Response:
         if kind == "Bundle":
             return await post(request, feed, key, fhir_body.bundle)
         return await post(request, feed, key, lambda body, form: fhir_body.resource(body, kind, None, form), kind)
 
-    @app.put("/{feed}/fhir/{kind}/{ident}", summary="Put a resource", **options)
+    @app.put("/{feed}/fhir/{kind}/{ident}", summary="Put a resource", **taking(resource_body()))
     async def update(request: Request, feed: FeedName, kind: Type, ident: Id, key: Key = None) -> Response:
         return await post(request, feed, key, lambda body, form: fhir_body.resource(body, kind, ident, form), kind)
-
-    del options["openapi_extra"]
 
     @app.delete("/{feed}/fhir/{kind}/{ident}", summary="Delete a resource", **options)
     async def delete(request: Request, feed: FeedName, kind: Type, ident: Id, key: Key = None) -> Response:
@@ -160,8 +131,8 @@ def _files(app: FastAPI, feeds: Mapping[str, Intake]) -> None:
         "/{feed}/files",
         summary="Upload files",
         status_code=202,
-        responses=_responses(),
-        openapi_extra={"requestBody": _FILE},
+        responses=responses(files=True),
+        openapi_extra={"requestBody": file_body()},
         tags=["files"],
     )
     async def files(request: Request, feed: FeedName) -> Response:
@@ -206,7 +177,7 @@ def _notices(app: FastAPI, feeds: Mapping[str, Notified]) -> None:
     async def of_id(request: Request, feed: FeedName, kind: Type, ident: Id) -> Response:
         return await take(request, feed, kind, ident)
 
-    said = {code: answer for code, answer in _responses().items() if code != 202}
+    said = {code: answer for code, answer in responses().items() if code != 202}
     said[200] = {"description": "Noted; it is read again", "content": {FHIR_JSON: {"schema": OUTCOME}}}
     for path, endpoint, methods in (
         ("/{feed}/notify", something, ("POST", "PUT")),
@@ -240,14 +211,6 @@ def _parameter(text: str, name: str) -> str:
         if key.lower() == name:
             return value.strip().strip('"')[:200]
     return ""
-
-
-def _responses() -> dict[int | str, dict[str, Any]]:
-    content = {FHIR_JSON: {"schema": OUTCOME}}
-    said: dict[int | str, dict[str, Any]] = {
-        code: {"description": text, "content": content} for code, text in REFUSALS.items()
-    }
-    return {202: {"description": "Durably kept"}, **said}
 
 
 def _outcome(
@@ -289,7 +252,17 @@ async def _on_http(request: Request, error: Exception) -> Response:
         _known(request), error.status_code, _WORDS.get(error.status_code, "processing"), str(error.detail)
     )
     answer.headers.update(error.headers or {})
+    if error.status_code == 405:
+        # The framework names the methods of the first route alone that has this path (RFC 9110, 15.5.6 wants all).
+        answer.headers["Allow"] = ", ".join(_methods(request))
     return answer
+
+
+def _methods(request: Request) -> list[str]:
+    """The methods that the address of a request takes, in the order of the alphabet."""
+    routes = [route for route in request.app.routes if isinstance(route, Route)]
+    of_path = [route for route in routes if route.matches(request.scope)[0] is not Match.NONE]
+    return sorted({method for route in of_path for method in route.methods or ()})
 
 
 async def _on_invalid(request: Request, error: Exception) -> Response:

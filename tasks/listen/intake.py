@@ -128,7 +128,7 @@ class Intake:
             metrics.IN_FLIGHT.labels(feed).dec()
             metrics.COMMIT_SECONDS.labels(feed).observe(time.monotonic() - began)
         if outcome.status == "conflict":
-            raise Bad(422, "conflict", "this Idempotency-Key was used for another request")
+            raise Bad(409, "conflict", "this Idempotency-Key was used for another request")
         if outcome.status == "failed":
             raise Bad(503, "transient", "the request could not be kept; send it again", retry=5)
         return outcome

@@ -3,6 +3,7 @@
 `sftp` downloads one file beside paramiko's own prefetching `get`, both from the embedded server in a process of its
 own. `s3` polls a bucket of which everything is landed; its lister makes the pages from nothing, and `plain` is the
 time in which a bare client takes the same pages. `listing` polls a directory and an SFTP folder of many files.
+`bulk`, `mllp` and `watch` are the benchmarks of these names.
 """
 
 from __future__ import annotations
@@ -201,9 +202,17 @@ def serve_lister(keys: int) -> None:
     server.serve_forever()
 
 
+def beside(name: str) -> Any:
+    """Return the figures of the benchmark of this name, in a process of its own."""
+    script = Path(__file__).with_name(f"{name}.py")
+    done = subprocess.run([sys.executable, str(script)], check=True, capture_output=True, text=True)
+    return json.loads(done.stdout)
+
+
 def run(megabytes: int = 256, keys: int = 1_000_000, files: int = 100_000) -> dict[str, Any]:
-    """Return all figures."""
-    return {"sftp": sftp(megabytes), "s3": s3(keys), "listing": listing(files)}
+    """Return all figures, those of the bulk export, the MLLP listener and the watcher among them."""
+    figures = {"sftp": sftp(megabytes), "s3": s3(keys), "listing": listing(files)}
+    return {**figures, **{name: beside(name) for name in ("bulk", "mllp", "watch")}}
 
 
 if __name__ == "__main__":

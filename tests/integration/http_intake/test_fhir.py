@@ -99,7 +99,7 @@ def test_the_same_idempotency_key_gets_the_same_answer_and_refuses_another_body(
     first = post.put(f"/{FEED}/fhir/Patient/p1", json=PATIENT, headers=key)
     assert post.put(f"/{FEED}/fhir/Patient/p1", json=PATIENT, headers=key).json() == first.json()
     other = post.put(f"/{FEED}/fhir/Patient/p1", json={**PATIENT, "active": True}, headers=key)
-    assert (other.status_code, issue(other)["code"]) == (422, "conflict")
+    assert (other.status_code, issue(other)["code"]) == (409, "conflict")
     assert site.take(FEED)["received"] == 1
 
 
@@ -309,3 +309,13 @@ def test_health_metrics_and_the_openapi_page_need_no_token_and_tell_no_value(sit
         "/{feed}/fhir/{kind}/{ident}",
         "/{feed}/files",
     }
+
+
+def test_a_method_that_is_not_taken_is_refused_with_all_that_are(site) -> None:
+    site.configure(FEED)
+    client = site.listen(FEED)
+    for path, allowed in ((f"/{FEED}/fhir/Patient/1", "DELETE, PUT"), (f"/{FEED}/fhir", "POST"), ("/healthz", "GET")):
+        answer = client.patch(path)
+        assert answer.status_code == 405
+        assert answer.headers["allow"] == allowed
+        assert answer.json()["resourceType"] == "OperationOutcome"

@@ -1,0 +1,15 @@
+"""The ledger is sound where a delivery holds no record."""
+
+from infra.migrations import run_sql
+
+revision = "0015"
+down_revision = "0014"
+
+
+def upgrade() -> None:
+    """Replace the view."""
+    run_sql("0015_invariant.sql")
+
+
+def downgrade() -> None:
+    """Leave the view: what it said before was wrong."""
