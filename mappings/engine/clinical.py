@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from mappings.engine.helpers import valued, whole
+from mappings.engine.helpers import cleared, valued, whole
 from mappings.engine.keys import text_of
 from mappings.engine.primitives import number
 from mappings.engine.protocols import CLEAR, Components, Segment
@@ -28,7 +28,7 @@ def reaction(seg: Segment, run: Run, target: Node) -> None:
     """
     name = seg.name
     field = seg.field(5)
-    if field and field[0] == [[CLEAR]]:
+    if cleared(field):
         target.clear(f"{name}-5", "reaction")
         return
     manifestations = [{"text": value} for c in field if (value := _reaction_text(c, name))]

@@ -130,7 +130,7 @@ def compile_maps(files: Files) -> Maps:
         **_units(files, "v2/datatypes", kinds, problems),
         **_units(files, "v2/segments", kinds, problems),
     }
-    source, names, groups = _generate(units, tables, problems)
+    source, names, groups = _generate(units, tables, _together(files), problems)
     maps = Maps(files.digest(), {}, units, kinds, tables, {})
     things = datatype_keys(units, kinds, problems)
     maps.keys, maps.repeats = segment_keys(kinds, problems)
@@ -192,14 +192,31 @@ def _unit(name: str, head: Line, rows: list[Line], is_segment: bool, kinds: dict
     return Unit(name, root, made, head, rows, is_segment, resource, living, within)
 
 
-def _generate(units: dict[str, Unit], tables: dict[str, Table], problems: list[str]) -> tuple[str, dict[str, Any], int]:
+def _together(files: Files) -> dict[str, frozenset[str]]:
+    """Return for each segment map the maps that stand beside it in every message map that it stands in."""
+    raw: dict[str, tuple[Line, list[Line]]] = {}
+    for file, path in files.find("v2/messages", "*.yaml"):
+        raw.update(read(file, path))
+    together: dict[str, frozenset[str]] = {}
+    for name, (head, _) in raw.items():
+        if name[0].islower() or any(part not in raw for part in head.values.get("include", ())):
+            continue
+        maps = frozenset(str(row.values.get("map", "")) for part in _included(name, raw) for row in raw[part][1])
+        for one in maps:
+            together[one] = together.get(one, maps) & maps
+    return together
+
+
+def _generate(
+    units: dict[str, Unit], tables: dict[str, Table], together: dict[str, frozenset[str]], problems: list[str]
+) -> tuple[str, dict[str, Any], int]:
     sources: list[str] = []
     names: dict[str, Any] = {}
     groups = count()
     for unit in units.values():
         writer = Writer()
         write = segment if unit.segment else datatype
-        sources.append(write(unit, Shop(units, tables, writer, problems, groups)))
+        sources.append(write(unit, Shop(units, tables, writer, problems, groups, together)))
         names.update(writer.names)
     return "\n\n".join(sources), names, next(groups)
 

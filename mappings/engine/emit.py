@@ -29,6 +29,8 @@ class Shop:
     problems: list[str]
     groups: Iterator[int]
     """Numbers for the groups of rows that are remembered by their field's text."""
+    together: dict[str, frozenset[str]]
+    """For each segment map the maps that stand beside it in every message."""
 
 
 def field_term(unit: Unit) -> Callable[[Reference, str], str]:

@@ -145,7 +145,7 @@ def _field_rows(unit: Unit, shop: Shop, rows: list[Row]) -> None:
     writer.depth += 1
     body = writer.depth
     writer.add("w = v[0][0] if v[0] else None")
-    writer.add(f"if w and w[0] == {CLEAR!r} and len(v) == 1 and len(v[0]) == 1:")
+    writer.add(f"if w and w[0] == {CLEAR!r} and len(v) == 1 and nulled(v[0]):")
     writer.depth += 1
     for row in rows:
         _clear(unit, writer, row)

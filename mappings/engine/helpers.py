@@ -17,10 +17,11 @@ def joined(subcomponents: Any) -> str:
 
 
 def whole(components: Components) -> str:
-    """Return a field as text, its separators put back where the author wrote them without escaping."""
+    """Return a field as text, its separators put back where the author wrote them without escaping; `""` is none."""
     if len(components) == 1 and len(components[0]) == 1:
-        return components[0][0]
-    return "^".join("&".join(subs) for subs in components)
+        text = components[0][0]
+        return "" if text == CLEAR else text
+    return "^".join("&".join("" if sub == CLEAR else sub for sub in subs) for subs in components).rstrip("^&")
 
 
 def part(components: Components, comp: int, sub: int = 1) -> str:
@@ -30,6 +31,17 @@ def part(components: Components, comp: int, sub: int = 1) -> str:
     subs = components[comp - 1]
     text = subs[sub - 1] if subs and len(subs) >= sub else ""
     return "" if text == CLEAR else text
+
+
+def cleared(field: Repetitions) -> bool:
+    """Say whether a field is `""` alone: the sender deletes it."""
+    return len(field) == 1 and nulled(field[0])
+
+
+def nulled(components: Components) -> bool:
+    """Say whether a repetition holds `""` and nothing else, be it once or in each component."""
+    texts = [text for subs in components for text in subs]
+    return CLEAR in texts and EMPTY.issuperset(texts)
 
 
 def field_of(segment: Segment | None, number: int) -> Repetitions:
@@ -80,6 +92,7 @@ NAMES: dict[str, Any] = {
     "element": element,
     "field_of": field_of,
     "joined": joined,
+    "nulled": nulled,
     "part": part,
     "put": put,
     "say": say,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from mappings.engine.composites import visit_number
 from mappings.engine.helpers import valued
 from mappings.engine.keys import choose_patient, typed
 from mappings.engine.protocols import CLEAR, Repetitions, Segment
@@ -85,7 +86,8 @@ def _prior_patient(seg: Segment, run: Run) -> Node | None:
 
 
 def _identifiers(node: Node, slot: str, field: Repetitions, run: Run, at: str) -> None:
-    values = [value for c in field if (value := run.maps["CX[Identifier]"](c, run, at)) and value != {"value": CLEAR}]
+    read = visit_number if at == "5" else run.maps["CX[Identifier]"]
+    values = [value for c in field if (value := read(c, run, at)) and value != {"value": CLEAR}]
     if values:
         node.say(slot, "identifier", values)
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from mappings.engine import times
 from mappings.engine.attachments import attachment_of, pointer_of
-from mappings.engine.helpers import whole
+from mappings.engine.helpers import cleared, whole
 from mappings.engine.keys import text_of
 from mappings.engine.orders import pointer_of_pair
 from mappings.engine.primitives import number
@@ -201,6 +201,7 @@ _BY_TYPE: dict[str, Callable[[Components, Run, dict[str, Any]], Value | None]] =
     "CE": _concept, "CWE": _concept, "CNE": _concept, "CF": _concept, "CNN": _person("XCN"), "IS": _code, "ID": _code,
     "ST": _text, "TX": _text, "FT": _text, "VR": _text, "DT": _moment, "DTM": _moment, "TS": _moment, "TM": _clock,
     "DR": _period, "NR": _range, "ED": _attachment, "RP": _pointer, "XPN": _person("XPN"), "PN": _person("XPN"),
+    "EI": _text, "CX": _text, "HD": _text, "PL": _text, "XON": _text, "EIP": _text, "TN": _text, "CK": _text,
     "XCN": _person("XCN"), "CN": _person("XCN"), "XAD": _person("XAD"), "AD": _person("XAD"), "XTN": _person("XTN"),
 }  # fmt: skip
 
@@ -247,7 +248,7 @@ def observation_value(seg: Segment, run: Run, target: dict[str, Any]) -> None:
     if not field or not any(map(any, field)):
         _unit_alone(seg, run, target)
         return
-    if len(field) == 1 and field[0] == [[CLEAR]]:
+    if cleared(field):
         if run.node is not None:
             run.node.clear("OBX-5", "value")
         return

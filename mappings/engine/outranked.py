@@ -84,7 +84,7 @@ def elsewhere(unit: Unit, shop: Shop, row: Row) -> bool:
 def _elsewhere(unit: Unit, shop: Shop, number: int, but: Sequence[Line] = ()) -> bool:
     """Say whether another row takes the field without a condition, in this map or another of the segment."""
     for other in shop.units.values():
-        if other.root != unit.root or not other.segment:
+        if other is not unit and (other.root != unit.root or other.name not in shop.together.get(unit.name, ())):
             continue
         for line in other.rows:
             if line in but:

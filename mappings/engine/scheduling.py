@@ -10,7 +10,7 @@ from mappings.engine.keys import text_of
 from mappings.engine.orders import alternate, offset_minutes, time_unit
 from mappings.engine.people import withdraw_slot
 from mappings.engine.primitives import number
-from mappings.engine.protocols import Segment
+from mappings.engine.protocols import CLEAR, Segment
 from mappings.engine.registry import segment
 from mappings.engine.run import Node
 
@@ -136,7 +136,7 @@ def participation(seg: Segment, run: Run, target: dict[str, Any]) -> None:
     span = _span(seg, run, first)
     if span:
         target["period"] = span
-    code = seg.value(status_at).strip()
+    code = seg.value(status_at).strip().replace(CLEAR, "")
     target["status"] = _ACCEPTED.get(code.upper(), "accepted")
     if code and code.upper() not in _ACCEPTED:
         run.unmapped("AppointmentStatus", "http://terminology.hl7.org/CodeSystem/v2-0278", code, str(status_at))

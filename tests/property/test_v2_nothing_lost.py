@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import re
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ from mappings.engine.fields import ways
 from mappings.engine.json import dumps
 from mappings.engine.source import files
 from tasks.convert.bundle import bundle
-from tests.v2_marks import Marked
+from tests.v2_marks import CODES, Marked
 from tests.v2_messages import one
 
 STRUCTURES = [
@@ -31,7 +32,7 @@ _KEPT_AS_TEXT = {
     r"RX[A-Z]-\d+\..*|RXO-25|RXA-1[24](\..*)?|TQ1-2(\..*)?": "units without an amount, an amount without its drug",
     r"AI[GLP]-1[24]\..*|PRB-1[34]\..*": "an unknown status: its code is in the table of unmapped codes",
     r"MRG-[24](\..*)?": "prior numbers of another kind: those of MRG-1 name the prior patient",
-    r"ORC-1[45](\..*)?|OBR-5|IN1-22|FT1-30\.5|ORC-28\.9": "the same element by another field",
+    r"ORC-14(\..*)?|OBR-5|IN1-22|FT1-30\.5|ORC-28\.9": "the same element by another field",
     r"AI[GLP]-2|OBR-53\.5|SCH-25\..*": "an action, a type that the element has, the name of a status",
     r"PRT-(1[789]|2[012])(\..*)?|IN1-1": "the device of another PRT, a place in a row",
     r"EVN-[123]": "the time of the event: the store's order, not an element",
@@ -101,6 +102,47 @@ def _texts(value: Any) -> list[str]:
     if isinstance(value, list):
         return [text for part in value for text in _texts(part)]
     return [value] if isinstance(value, str) else []
+
+
+_NAMES = {("PID", 3), ("PV1", 19), ("OBR", 2), ("OBR", 3), ("OBR", 4), ("ORC", 2), ("ORC", 3), ("OBX", 3)}
+_NULLS = {
+    "the field": lambda text: '""',
+    "each component": lambda text: "^".join('""' for _ in text.split("^")),
+    "each subcomponent": lambda text: re.sub(r"[^\^&]+", '""', text),
+    "a repetition beside": lambda text: f'""~{text}~""',
+}
+
+
+def _nulled(text: str, null: Callable[[str], str]) -> str:
+    lines = []
+    for line in text.split("\r"):
+        fields = line.split("|")
+        kept = {0} | {number for name, number in {*_NAMES, *CODES} if name == fields[0]}
+        changed = [null(f) if f and at not in kept and fields[0] != "MSH" else f for at, f in enumerate(fields)]
+        lines.append("|".join(changed))
+    return "\r".join(lines)
+
+
+@pytest.mark.parametrize("null", _NULLS)
+@pytest.mark.parametrize("structure", ["ADT_A01", "DFT_P03", "ORU_R01", "PPR_PC1", "RAS_O17", "SIU_S12", "VXU_V04"])
+def test_the_null_is_nowhere_a_text(structure: str, null: str) -> None:
+    conversion = one(_nulled(Marked(structure, "2.5.1").text, _NULLS[null]))
+    assert [text for text in _texts(bundle(conversion)) if '""' in text] == []
+
+
+@pytest.mark.parametrize("null", ["the field", "each component"])
+def test_the_null_of_a_field_is_a_clear(null: str) -> None:
+    conversion = one(_nulled(Marked("ADT_A01", "2.5.1").text, _NULLS[null]))
+    cleared = {path for entry in conversion.entries for path in entry.cleared}
+    assert {
+        "Patient.name",
+        "Patient.birthDate",
+        "Patient.address",
+        "Patient.telecom",
+        "Patient.maritalStatus",
+    } <= cleared
+    assert {"Encounter.period.start", "Encounter.participant", "Encounter.hospitalization.admitSource"} <= cleared
+    assert {"AllergyIntolerance.reaction", "Observation.value"} <= cleared
 
 
 @pytest.mark.parametrize("structure", STRUCTURES)

@@ -1,0 +1,83 @@
+"""What events, actions and nulls do: each was wrong once."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.v2_messages import message, one, only, resources, seg
+
+VISIT = {2: "I", 3: "W2^202^B^NS", 19: "V1^^^NS^VN"}
+
+
+def adt(event: str, *segments: str) -> str:
+    return message(f"ADT^{event}", f"EVN|{event}|20240301", seg("PID", {3: "1^^^NS^MR", 5: "Doe^Jane"}), *segments)
+
+
+@pytest.mark.parametrize("event", [f"A{number:02d}" for number in range(1, 63) if number not in {19, 56, 57, 58, 59}])
+def test_every_event_of_adt_has_a_map(event: str) -> None:
+    found = {finding.code for finding in one(adt(event, seg("PV1", VISIT))).findings}
+    assert not found & {"unmapped-structure", "unmapped-segment"}
+
+
+def test_two_visits_that_move_in_one_message_stay_two() -> None:
+    groups = []
+    for number in ("V7^^^NS^VN", "V8^^^NS^VN"):
+        groups += [seg("MRG", {1: "2^^^NS^MR", 5: number}), seg("PV1", {2: "I", 19: number})]
+    found = resources(one(adt("A45", *groups)), "Encounter")
+    assert [[i["value"] for i in encounter["identifier"]] for encounter in found] == [["V7"], ["V8"]]
+
+
+@pytest.mark.parametrize("event", ["A06", "A07"])
+def test_a_change_of_class_retires_the_former_account_and_visit(event: str) -> None:
+    merged = seg("MRG", {3: "AC0^^^NS^AN", 5: "V0^^^NS^VN"})
+    conversion = one(adt(event, merged, seg("PV1", VISIT)))
+    former = next(e for e in resources(conversion, "Encounter") if e["identifier"][0]["value"] == "V0")
+    now = next(e for e in resources(conversion, "Encounter") if e["identifier"][0]["value"] == "V1")
+    assert former["status"] == "entered-in-error"
+    assert former["partOf"] == {"reference": f"Encounter/{now['id']}"}
+    assert only(conversion, "Account")["status"] == "inactive"
+
+
+def test_a_cleared_result_is_a_clear_not_a_value() -> None:
+    conversion = one(message("ORU^R01^ORU_R01", "PID|||1^^^NS^MR", "OBR|1||F1|A", 'OBX|1|NM|B||""|mg|||||F'))
+    (entry,) = [e for e in conversion.entries if e.resource["resourceType"] == "Observation"]
+    assert entry.cleared == ("Observation.value",)
+    assert not [name for name in entry.resource if name.startswith("value")]
+
+
+def test_the_unit_of_a_text_is_kept_beside_it() -> None:
+    conversion = one(message("ORU^R01^ORU_R01", "PID|||1^^^NS^MR", "OBR|1||F1|A", "OBX|1|ST|B||1:40|titer|||||F"))
+    (extension,) = only(conversion, "Observation")["extension"]
+    assert extension["valueCodeableConcept"]["coding"] == [{"code": "titer"}]
+
+
+def test_the_namespace_of_a_group_number_is_not_the_filler_s_number() -> None:
+    conversion = one(message("ORU^R01^ORU_R01", "PID|||1^^^NS^MR", "ORC|RE|P1|F1|G9^CPOE", "OBR|1|P1|F1|A"))
+    values = {i["value"] for i in only(conversion, "DiagnosticReport")["identifier"]}
+    assert values == {"P1", "F1", "G9"}
+
+
+def test_the_method_of_an_old_diagnosis_is_its_system() -> None:
+    conversion = one(adt("A01", seg("PV1", VISIT), "DG1|1|I9|345.1|EPILEPSY"))
+    (coding,) = only(conversion, "Condition")["code"]["coding"]
+    assert coding == {"system": "http://hl7.org/fhir/sid/icd-9-cm", "code": "345.1"}
+
+
+def test_a_role_that_ends_is_no_participant() -> None:
+    conversion = one(adt("A08", seg("PV1", VISIT), "ROL||DE|AT|77^Roe^Jim^^^^^^NS"))
+    assert "participant" not in only(conversion, "Encounter")
+
+
+def test_of_two_ways_to_say_a_thing_the_one_that_does_not_count_is_noted() -> None:
+    orders = ["ORC|NW|P1|||||||||||||20240302", "OBR|1|P1||A||20240301"]
+    found = {(f.code, f.location) for f in one(message("OML^O21^OML_O21", "PID|||1^^^NS^MR", *orders)).findings}
+    assert ("outranked", "ORC-15") in found
+    same = [line.replace("20240302", "20240301") for line in orders]
+    assert not [f for f in one(message("OML^O21^OML_O21", "PID|||1^^^NS^MR", *same)).findings if f.code == "outranked"]
+
+
+@pytest.mark.parametrize(("sent", "code"), [("eng", "en"), ("es", "es")])
+def test_a_language_is_a_tag_of_bcp_47(sent: str, code: str) -> None:
+    patient = only(one(message("ADT^A08", seg("PID", {3: "2^^^NS^MR", 15: sent}))), "Patient")
+    (coding, *_) = patient["communication"][0]["language"]["coding"]
+    assert (coding["system"], coding["code"]) == ("urn:ietf:bcp:47", code)
