@@ -14,6 +14,7 @@ from tasks.feed import feed_files, load
 from tasks.ledger.db import connect
 from tasks.ledger.erased import is_due
 from tasks.ledger.receipts import feeds_due
+from tasks.lineage.openlineage import run_events, warehouse
 from tasks.receipt.task import receipts
 from tasks.settings import settings
 
@@ -27,7 +28,10 @@ def deliver_all(destination: str) -> dict[str, int]:
     log.configure()
     use_block(read(destination)[1].connection or destination)
     run_id = str(flow_run.id or "")
-    counts = deliver(destination, run_id)
+    with run_events(f"deliver.{destination}", run_id) as told:
+        counts = deliver(destination, run_id)
+        told.inputs = [(*warehouse(), sum(counts.values()), None)] if told.wanted else []
+        told.destinations = {destination: counts.get("sent", 0)}
     for feed in _feeds_due():
         use_blocks(load(feed))
         # a partner's folder that cannot be written to is that feed's failure, not the destination's

@@ -15,6 +15,7 @@ from tasks import log
 from tasks.feed import Feed, load
 from tasks.ledger import batches, claims, erased
 from tasks.ledger.db import connect
+from tasks.lineage.openlineage import of_feed, run_events
 from tasks.publish.retract import due
 from tasks.replay.run import mended
 from tasks.settings import settings
@@ -64,7 +65,13 @@ def feed_run(name: str) -> Iterator[FeedRun]:
     config = settings()
     with structlog.contextvars.bound_contextvars(feed=name, run=run_id):
         try:
-            with claims.claim(config.warehouse_url, f"feed:{name}", run_id, config.lease_seconds) as token:
+            with (
+                claims.claim(config.warehouse_url, f"feed:{name}", run_id, config.lease_seconds) as token,
+                run_events(f"ingest.{name}", run_id) as told,
+            ):
                 yield FeedRun(feed, run_id, token)
+                if told.wanted:
+                    with connect(config.warehouse_url) as connection:
+                        of_feed(told, connection, name, run_id)
         except claims.Busy:
             yield FeedRun(feed, run_id, None)

@@ -65,6 +65,20 @@ def actor() -> str:
         return f"uid {os.getuid()}"
 
 
+def openlineage() -> tuple[str, str | None] | None:
+    """Return where lineage events go, a file or an address (`SLUICE_OPENLINEAGE`), and the key for it.
+
+    None where nothing is set, which is the default; raises `ConfigError` for anything but file:, http: and https:.
+    """
+    env = environment()
+    target = env.get("SLUICE_OPENLINEAGE")
+    if not target:
+        return None
+    if not target.startswith(("file:", "http://", "https://")):
+        raise ConfigError("SLUICE_OPENLINEAGE: write file:/path/to/events.ndjson, or https://host of a server")
+    return target, env.get("SLUICE_OPENLINEAGE_KEY")
+
+
 def connection_variable(name: str) -> str:
     """Return the environment variable that holds a named connection."""
     return "SLUICE_CONNECTION_" + name.upper().replace("-", "_").replace(".", "_")
