@@ -11,8 +11,10 @@ from deployments.cli.output import as_json
 from tasks.errors import ConfigError
 
 THING = (
-    "A resource (Type/id, or the id alone), a warehouse row (core.observation/ID), what a destination calls it "
-    "(ehr/Patient/ID), a record (DELIVERY:ORDINAL), a delivery's number, batch:NUMBER, or a run's id."
+    "A resource (Type/id, or the id alone), a version of it (Type/id/_history/2), a warehouse row "
+    "(core.observation/ID), what a destination calls it (ehr/Patient/ID) or said of it (receipt:NUMBER), a record "
+    "(DELIVERY:ORDINAL), a delivery's number, a partner's file (FEED/NAME, or file/NAME of any feed) or a place in it "
+    "(FEED/NAME#line 17), batch:NUMBER, mapping:VERSION, or a run's id."
 )
 
 

@@ -80,6 +80,7 @@ GROUPS: dict[str, tuple[str, tuple[Callable[..., None], ...]]] = {
             quarantine.quarantine_show,
             quarantine.quarantine_release,
             quarantine.quarantine_discard,
+            quarantine.quarantine_unmapped,
         ),
     ),
     "views": (

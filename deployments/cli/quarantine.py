@@ -19,6 +19,8 @@ Records = Annotated[list[str] | None, typer.Argument(help="Records as `quarantin
 FeedName = Annotated[str | None, typer.Option("--feed", help="Of this feed alone.")]
 Code = Annotated[str | None, typer.Option(help="With this finding alone.")]
 Reason = Annotated[str, typer.Option(help="Why, for the audit trail; no patient data.")]
+Location = Annotated[str | None, typer.Option(help="With a finding at this place alone, as PID-7 or a column.")]
+LISTED = ("record", "feed", "delivery_name", "place", "stage", "code", "location", "mapping_version", "owner", "age")
 COUNTS = ("published", "held", "quarantined", "duplicate", "filtered", "requeued", "skipped")
 
 
@@ -40,7 +42,7 @@ def quarantine_list(
     elif groups:
         table(rows, ["records", "feed", "stage", "code", "location", "owner", "oldest"])
     else:
-        table(rows, ["record", "feed", "delivery_name", "place", "stage", "code", "location", "owner", "age"])
+        table(rows, LISTED)
 
 
 def quarantine_show(
@@ -71,29 +73,61 @@ def quarantine_show(
 
 
 def quarantine_release(
-    reason: Reason, records: Records = None, feed: FeedName = None, code: Code = None, json: Json = False
+    reason: Reason,
+    records: Records = None,
+    feed: FeedName = None,
+    code: Code = None,
+    location: Location = None,
+    json: Json = False,
 ) -> None:
     """Send records through again with today's maps; those that still fail stay, with their new findings."""
     from tasks.replay.run import Pace, release
     from tasks.settings import actor
 
-    selection = _selection(records, feed, code)
+    selection = _selection(records, feed, code, location)
     outcome = release(selection, actor(), reason, Pace(), lambda _: None)
     print_outcome(outcome, json)
 
 
 def quarantine_discard(
-    reason: Reason, records: Records = None, feed: FeedName = None, code: Code = None, json: Json = False
+    reason: Reason,
+    records: Records = None,
+    feed: FeedName = None,
+    code: Code = None,
+    location: Location = None,
+    json: Json = False,
 ) -> None:
     """End records as discarded: they are never published."""
     from tasks.replay.run import Pace, discard
     from tasks.settings import actor
 
-    count = discard(_selection(records, feed, code), actor(), reason, Pace())
+    count = discard(_selection(records, feed, code, location), actor(), reason, Pace())
     if json:
         as_json({"discarded": count})
     else:
         print(f"{count} records discarded")
+
+
+def quarantine_unmapped(
+    feed: FeedName = None,
+    codes: Annotated[bool, typer.Option("--codes", help="Print the codes themselves; wants --reason.")] = False,
+    reason: Annotated[str, typer.Option(help="Why the codes are read, for the audit trail.")] = "",
+    json: Json = False,
+) -> None:
+    """List where codes came that no table has, and the codes themselves only where that is asked for."""
+    from tasks.ledger.db import connect
+    from tasks.ledger.quarantine import unmapped, unmapped_codes
+    from tasks.settings import actor, settings
+
+    with connect(settings().warehouse_url) as connection:
+        rows = unmapped_codes(connection, feed, actor(), reason) if codes else unmapped(connection, feed)
+    columns = ["codes", "times", "feed", "code_table", "location", "last"]
+    if codes:
+        columns = ["times", "feed", "code_table", "system", "code", "location", "first_record"]
+    if json:
+        as_json(rows)
+    else:
+        table(rows, columns)
 
 
 def print_outcome(outcome: Outcome, json: bool) -> None:
@@ -121,12 +155,13 @@ def record_number(text: str) -> int:
     return record_id(int(delivery), int(ordinal))
 
 
-def _selection(records: list[str] | None, feed: str | None, code: str | None) -> Selection:
+def _selection(records: list[str] | None, feed: str | None, code: str | None, location: str | None) -> Selection:
     from tasks.replay.select import Selection
 
-    if not (records or feed or code):
-        raise ConfigError("which records? Name them, or say --feed or --code; `sluice quarantine list` prints them")
-    return Selection(feed=feed, code=code, records=tuple(record_number(record) for record in records or ()))
+    if not (records or feed or code or location):
+        raise ConfigError("which records? Name them, or say --feed, --code or --location; see `sluice quarantine list`")
+    chosen = tuple(record_number(record) for record in records or ())
+    return Selection(feed=feed, code=code, location=location, records=chosen)
 
 
 def _decrypt(record: str, reason: str) -> None:

@@ -9,19 +9,20 @@ from tasks.model import Resource
 
 LIFECYCLE = "http://terminology.hl7.org/CodeSystem/iso-21089-lifecycle"
 
+OTHER = ("access", "Access/View Record Lifecycle Event", "R")
 KINDS = {
     "gate-release": ("unhold", "Remove Legal Hold Record Lifecycle Event", "U"),
     "gate-reject": ("destroy", "Destroy/Delete Record Lifecycle Event", "D"),
     "quarantine-release": ("reactivate", "Re-activate Record Lifecycle Event", "U"),
     "quarantine-discard": ("deprecate", "Deprecate Record Lifecycle Event", "U"),
     "decrypt": ("decrypt", "Decrypt Record Lifecycle Event", "R"),
+    "unmapped-codes": OTHER,
     "replay": ("restore", "Restore Record Lifecycle Event", "U"),
     "requeue": ("transmit", "Transmit Record Lifecycle Event", "E"),
     "erase": ("destroy", "Destroy/Delete Record Lifecycle Event", "D"),
     "landing-rewrap": ("encrypt", "Encrypt Record Lifecycle Event", "U"),
     "configure": ("amend", "Amend (Update) Record Lifecycle Event", "U"),
 }
-OTHER = ("access", "Access/View Record Lifecycle Event", "E")
 
 
 def audit_event(act: Act) -> Resource:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from tasks.ledger import audit
 from tasks.ledger.db import Connection
 
 COLUMNS = """
@@ -44,6 +45,38 @@ def grouped(connection: Connection, feed: str | None = None, code: str | None = 
         group by feed, stage, code, location, owner order by records desc, feed, code, location
         """,
         {"feed": feed, "code": code},
+    )
+
+
+def unmapped(connection: Connection, feed: str | None = None) -> list[dict[str, Any]]:
+    """Return where codes came that no table has, counted; not the codes, which are what somebody sent."""
+    return _rows(
+        connection,
+        """
+        select feed, code_table, location, count(*) as codes, sum(count)::bigint as times,
+               to_char(now() - max(last_seen_at), 'DD"d" HH24:MI') as last
+        from restricted.unmapped_code where %(feed)s::text is null or feed = %(feed)s
+        group by feed, code_table, location order by times desc, feed, code_table, location
+        """,
+        {"feed": feed},
+    )
+
+
+def unmapped_codes(connection: Connection, feed: str | None, actor: str, reason: str) -> list[dict[str, Any]]:
+    """Return the unmapped codes themselves for who mends a map; the audit trail says so first.
+
+    Raises `ConfigError` without a reason.
+    """
+    audit.append(connection, actor, "unmapped-codes", f"feed:{feed}" if feed else "everything", reason)
+    return _rows(
+        connection,
+        """
+        select feed, code_table, system, code, location, count as times,
+               (first_record >> 32) || ':' || (first_record & 4294967295) as first_record
+        from restricted.unmapped_code where %(feed)s::text is null or feed = %(feed)s
+        order by feed, code_table, count desc, system, code
+        """,
+        {"feed": feed},
     )
 
 

@@ -11,9 +11,11 @@ from typing import Any
 
 from tasks.core_views import core_views
 from tasks.ledger.db import Connection
+from tasks.ledger.erased import digest
 from tasks.model import record_id, split_record_id
 
 UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+NUMBER = re.compile(r"\d{1,18}")
 Step = dict[str, Any]
 
 TYPES = """
@@ -33,17 +35,18 @@ from fhir.version v left join ledger.batch b on b.id = v.batch_id where
 """
 RECORD = """
 select 'record' as kind, (r.id >> 32) || ':' || (r.id & 4294967295) as record, r.location as place,
-       coalesce(r.state, b.state) as state, b.id as batch, b.mapping_version, b.run_id as run
-from ledger.record r join ledger.batch b on b.id = r.batch_id where r.id = %s
+       coalesce(r.state, b.state) as state, b.id as batch, b.mapping_version, b.run_id as run, e.erasure_id as erasure
+from ledger.record r join ledger.batch b on b.id = r.batch_id
+left join ledger.erased_record e on e.record_id = r.id where r.id = %s
 """
 DELIVERY = """
 select 'delivery' as kind, d.id as delivery, d.feed, d.partner, d.name, d.state, d.duplicate_of, d.corrects,
        d.landed_at, d.sha256, l.run_id as run
-from ops.delivery d join ledger.delivery l on l.id = d.id where d.id = %s
+from ops.delivery d join ledger.delivery l on l.id = d.id where d.id = any(%s) order by d.id
 """
 DESTINATIONS = """
 select distinct on (destination) 'destination' as kind, destination, resource_type || '/' || resource_id as resource,
-       version_id as version, status, code, at
+       version_id as version, status, code, at, id as receipt
 from ledger.load_receipt where resource_id = %s order by destination, at desc
 """
 BATCHES = """
@@ -54,6 +57,25 @@ from ledger.batch b left join ledger.batch_slice s on s.batch_id = b.id where
 OF_RUN = (
     "b.id in (select id from ledger.batch where run_id = %s union select id from ledger.batch where published_by = %s)"
 )
+MAPPING = """
+select 'mapping' as kind, b.mapping_version, count(*) as batches, array_agg(distinct b.feed order by b.feed) as feeds,
+       min(b.created_at) as first_at, max(b.created_at) as last_at
+from ledger.batch b where b.mapping_version = %s group by b.mapping_version
+"""
+NAMED = """
+select id from ledger.delivery
+where name = %(name)s and (%(feed)s::text is null or feed = %(feed)s) order by id desc limit 20
+"""
+LAST = "select max(last_ordinal) from ledger.batch_slice where delivery_id = %s"
+PLACE = "select location from ledger.record where id = %s"
+RECEIPT = "select resource_type, resource_id, version_id from ledger.load_receipt where id = %s"
+ERASED = """
+select 'erasure' as kind, e.id as erasure, e.at, e.actor, e.ended_at from ledger.suppressed s
+join ledger.erasure e on e.id = s.erasure_id where s.digest = %s
+"""
+MOST = 100
+"""Batches of a mapping version that are listed, the newest; all of them are counted."""
+
 REMOTE = "select resource_type, id from ledger.outbox where destination = %s and resource_type = %s and remote_id = %s"
 ACTS = "select 'act' as kind, number, at, actor, action, subject, reason from ledger.audit where subject = %s"
 
@@ -61,8 +83,10 @@ ACTS = "select 'act' as kind, number, at, actor, action, subject, reason from le
 def trace(connection: Connection, thing: str) -> list[Step]:
     """Return the steps from a thing to its source and its destinations; empty where the ledger does not know it.
 
-    A thing is a resource (`Type/id` or its id), a row of the warehouse (`core.observation/ID`), what a destination
-    calls it (`ehr/Patient/ID`), a record (`DELIVERY:ORDINAL`), a delivery's number, `batch:NUMBER`, or a run's id.
+    A thing is a resource (`Type/id` or its id), one version of it (`Type/id/_history/2`), a row of the warehouse
+    (`core.observation/ID`), what a destination calls it (`ehr/Patient/ID`) or said of it (`receipt:NUMBER`), a record
+    (`DELIVERY:ORDINAL`), a delivery's number, a partner's file (`north.adt/day.hl7`) or a place in it
+    (`north.adt/day.hl7#message 3`), `batch:NUMBER`, `mapping:VERSION`, or a run's id.
     """
     for form, find in FORMS:
         if match := form.fullmatch(thing):
@@ -75,12 +99,71 @@ def _resource(connection: Connection, kind: str | None, key: str) -> list[Step]:
     types = [kind] if kind else connection.execute(TYPES).fetchall()[0][0]
     where = "v.resource_type = any(%s) and v.id = %s order by v.version_id desc"
     versions = _steps(connection, VERSIONS + where, types or [], key)
+    steps = _with_sources(connection, versions)
+    return steps + _steps(connection, DESTINATIONS, key) if versions else _erased(connection, kind, key)
+
+
+def _with_sources(connection: Connection, versions: list[Step]) -> list[Step]:
     steps: list[Step] = []
     for version in versions:
         record = version.pop("record_id")
         version["record"] = _name(record)
         steps += [version, *_source(connection, record)]
-    return steps + _steps(connection, DESTINATIONS, key) if versions else []
+    return steps
+
+
+def _erased(connection: Connection, kind: str | None, key: str) -> list[Step]:
+    return _steps(connection, ERASED, digest(key)) if kind in {None, "Patient"} else []
+
+
+def _version(connection: Connection, kind: str, key: str, number: str) -> list[Step]:
+    where = "v.resource_type = %s and v.id = %s and v.version_id = %s"
+    versions = _steps(connection, VERSIONS + where, kind, key, int(number))
+    sent = [step for step in _steps(connection, DESTINATIONS, key) if step["version"] == int(number)]
+    return _with_sources(connection, versions) + (sent if versions else [])
+
+
+def _receipt(connection: Connection, number: str) -> list[Step]:
+    rows = connection.execute(RECEIPT, (int(number),)).fetchall()
+    return [step for kind, key, version in rows for step in _version(connection, kind, key, str(version))]
+
+
+def _mapping(connection: Connection, version: str) -> list[Step]:
+    where = "b.id in (select id from ledger.batch where mapping_version = %s order by id desc limit %s) order by b.id"
+    return [*_steps(connection, MAPPING, version), *_steps(connection, BATCHES + where, version, MOST)]
+
+
+def _file(connection: Connection, feed: str | None, name: str, place: str | None) -> list[Step]:
+    found = connection.execute(NAMED, {"name": name, "feed": feed}).fetchall()
+    if place is None:
+        return [step for (number,) in found for step in _delivery(connection, str(number))]
+    return [
+        step
+        for (number,) in found
+        if (ordinal := _ordinal(connection, number, place))
+        for step in _record(connection, str(number), str(ordinal))
+    ]
+
+
+def _ordinal(connection: Connection, delivery: int, place: str) -> int | None:
+    """Return the record at a place (`line 17`, `message 3`), by halving: places grow with the ordinals."""
+    [(last,)] = connection.execute(LAST, (delivery,)).fetchall()
+    low, high, wanted = 1, last or 0, _numbers(place)
+    found: int | None = None
+    while low <= high:
+        middle = (low + high) // 2
+        row = connection.execute(PLACE, (record_id(delivery, middle),)).fetchone()
+        if row is not None and _numbers(row[0]) <= wanted:
+            found, low = middle, middle + 1
+        else:
+            high = middle - 1
+    return found
+
+
+def _numbers(place: str) -> tuple[int, ...]:
+    """Return where a place begins; `lines 3 to 5` begins at 3, `entry 2` is one of the first bundle."""
+    found = [int(number) for number in NUMBER.findall(place.partition(" to ")[0])]
+    return (1, *found) if "entry" in place and len(found) == 1 else tuple(found)
 
 
 def _resource_or_run(connection: Connection, key: str) -> list[Step]:
@@ -111,11 +194,11 @@ def _record(connection: Connection, delivery: str, ordinal: str) -> list[Step]:
 
 
 def _source(connection: Connection, record: int) -> list[Step]:
-    return [*_steps(connection, RECORD, record), *_steps(connection, DELIVERY, split_record_id(record)[0])]
+    return [*_steps(connection, RECORD, record), *_steps(connection, DELIVERY, [split_record_id(record)[0]])]
 
 
 def _delivery(connection: Connection, number: str) -> list[Step]:
-    found = _steps(connection, DELIVERY, int(number))
+    found = _steps(connection, DELIVERY, [int(number)])
     where = "s.delivery_id = %s order by b.id"
     return found + _steps(connection, BATCHES + where, int(number)) if found else []
 
@@ -124,14 +207,14 @@ def _batch(connection: Connection, number: str) -> list[Step]:
     found = _steps(connection, BATCHES + "b.id = %s order by s.delivery_id", int(number))
     return [
         *found,
-        *(step for one in found if one["delivery"] for step in _steps(connection, DELIVERY, one["delivery"])),
+        *_steps(connection, DELIVERY, [one["delivery"] for one in found if one["delivery"]]),
         *_steps(connection, ACTS, f"batch:{number}"),
     ]
 
 
 def _run(connection: Connection, run: str) -> list[Step]:
     landed = connection.execute("select id from ledger.delivery where run_id = %s order by id limit 1000", (run,))
-    deliveries = [step for (number,) in landed.fetchall() for step in _steps(connection, DELIVERY, number)]
+    deliveries = _steps(connection, DELIVERY, [number for (number,) in landed.fetchall()])
     return [*_steps(connection, BATCHES + OF_RUN + " order by b.id, s.delivery_id", run, run), *deliveries]
 
 
@@ -141,6 +224,10 @@ FORMS: tuple[tuple[re.Pattern[str], Find], ...] = (
     (re.compile(r"([A-Z][A-Za-z]+)/([A-Za-z0-9.-]{1,64})"), _resource),
     (re.compile(r"([a-z][\w-]*)/([A-Z][A-Za-z]+)/([A-Za-z0-9.-]{1,64})"), _remote),
     (re.compile(rf"({UUID.pattern.replace('(', '(?:')})"), _resource_or_run),
+    (re.compile(r"([A-Z][A-Za-z]+)/([A-Za-z0-9.-]{1,64})/_history/(\d{1,9})"), _version),
+    (re.compile(r"receipt:(\d{1,18})"), _receipt),
+    (re.compile(r"mapping:(\w{1,64})"), _mapping),
+    (re.compile(r"(?:([\w-]+\.[\w-]+)|file)/([^#]+?)(?:#((?:line|lines|message|entry|bundle) .+))?"), _file),
     (re.compile(r"(\d{1,10}):(\d{1,10})"), _record),
     (re.compile(r"batch:(\d{1,18})"), _batch),
     (re.compile(r"(\d{1,10})"), _delivery),

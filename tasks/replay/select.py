@@ -18,6 +18,9 @@ CONDITIONS = {
         r.id in (select q.record_id from ledger.quarantine q where q.code = %(code)s and q.ended_at is null)
         or r.state is null and r.batch_id in (select f.batch_id from ledger.finding f where f.code = %(code)s)
     )""",
+    "location": """r.id in (
+        select q.record_id from ledger.quarantine q where q.location = %(location)s and q.ended_at is null
+    )""",
     "mapping_version": "b.mapping_version = %(mapping_version)s",
     "since": "d.landed_at >= %(since)s",
     "until": "d.landed_at < %(until)s",
@@ -29,6 +32,7 @@ class Selection:
     """What an operator asked for; everything that is given must hold.
 
     - `code` means records that are in quarantine for it, and those of batches in which it was found and counted.
+    - `location` means records that are in quarantine for what is there (`PID-7`, a column).
     - `since` and `until` are about when the delivery was landed.
     """
 
@@ -36,6 +40,7 @@ class Selection:
     delivery: int | None = None
     records: tuple[int, ...] = ()
     code: str | None = None
+    location: str | None = None
     mapping_version: str | None = None
     since: datetime | None = None
     until: datetime | None = None

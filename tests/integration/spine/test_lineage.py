@@ -99,6 +99,67 @@ def test_the_page_needs_nothing_from_elsewhere_and_escapes_names(site, adt):
     assert not any(word in page for word in ("src=", "@import", "url("))
 
 
+def test_a_version_a_row_and_a_receipt_lead_to_their_record(site, published):
+    [(receipt,)] = site.rows("select id from ledger.load_receipt where resource_id = %s", published["patient"])
+    for thing in (f"Patient/{published['patient']}/_history/1", f"receipt:{receipt}"):
+        found = steps(site, thing)
+        [version], [record], [sent] = (only(found, kind) for kind in ("version", "record", "destination"))
+        assert (version["version"], record["record"], sent["receipt"]) == (1, "1:2", receipt)
+    assert steps(site, f"Patient/{published['patient']}/_history/2") == []
+
+
+@pytest.mark.parametrize("name", ["northside.adt/day.hl7", "file/day.hl7"])
+def test_a_partners_file_and_a_place_in_it_lead_to_what_was_made(site, published, name):
+    assert [step["delivery"] for step in only(steps(site, name), "delivery")] == [1]
+    for number in (1, 2):
+        found = steps(site, f"{name}#message {number}")
+        assert [step["record"] for step in only(found, "record")] == [f"1:{number}"]
+    assert steps(site, "northside.other/day.hl7") == []
+
+
+def test_a_line_inside_a_quoted_row_belongs_to_the_row(site, tmp_path):
+    path = tmp_path / "people.yaml"
+    path.write_text(
+        "event_time: $at\ncolumns: {id: {required: true}, name: {}, at: {type: datetime, required: true}}\n"
+        "resources: {patient: {type: Patient, key: [$id], living: true, elements: {name: [{family: $name}]}}}\n"
+    )
+    site.configure(
+        "source: {kind: directory, connection: drop, ready: {stable_polls: 1}}\n"
+        f"format: csv\nmapping: {path}\ntimezone: America/New_York\n"
+    )
+    rows = ["1,One", '2,"Two\nlines"', "3,Three"]
+    site.write("people.csv", "id,name,at\n" + "".join(f"{row},2026-03-09T10:00:00Z\n" for row in rows))
+    site.run()
+    for line, ordinal in ((2, 1), (3, 2), (4, 2), (5, 3)):
+        [record] = only(steps(site, f"northside.adt/people.csv#line {line}"), "record")
+        assert record["record"] == f"1:{ordinal}"
+
+
+def test_a_mapping_version_leads_to_its_batches(site, published):
+    [(version,)] = site.rows("select mapping_version from ledger.batch")
+    [mapping, batch] = steps(site, f"mapping:{version}")
+    assert (mapping["batches"], mapping["feeds"], batch["batch"]) == (1, [site.feed], 1)
+
+
+def test_who_was_erased_is_known_as_that_and_as_nothing_else(site, published):
+    from tasks.erase.run import erase
+
+    erase(f"Patient/{published['patient']}", "ada", "asked for")
+    with connect(site.url) as connection:
+        said = [
+            outbox.Answer(one.resource_type, one.id, one.version, "sent", "204")
+            for one in outbox.pending(connection, "ehr", 1000)
+        ]
+        outbox.settle(connection, "ehr", said)
+    from tasks.erase.run import finish
+
+    finish()
+    [step] = steps(site, f"Patient/{published['patient']}")
+    assert (step["kind"], step["erasure"]) == ("erasure", 1)
+    [record] = only(steps(site, "1:2"), "record")
+    assert (record["state"], record["erasure"]) == ("discarded", 1)
+
+
 QUESTIONS = (
     "Patient/{patient}",
     "{patient}",
@@ -108,6 +169,11 @@ QUESTIONS = (
     "1",
     "batch:1",
     RUN,
+    "Patient/{patient}/_history/1",
+    "receipt:1",
+    "northside.adt/day.hl7",
+    "file/day.hl7#message 2",
+    "mapping:x",
 )
 
 

@@ -109,6 +109,29 @@ def test_a_chosen_record_alone_is_released(site, two_broken):
     assert quarantined(site) == two_broken[:1]
 
 
+def test_a_group_is_released_by_its_place(site, two_broken):
+    mend(site)
+    assert not +release(Selection(location="PID-7"), "ada", WHY, PACE, quiet).counts
+    assert release(Selection(code="not-understood", location="PID-5"), "ada", WHY, PACE, quiet).counts["published"] == 2
+
+
+def test_unmapped_codes_are_counted_and_shown_for_a_reason_alone(site, adt):
+    from tasks.ledger.quarantine import unmapped, unmapped_codes
+
+    site.write("day.hl7", adt(mrn="1").replace("|F|", "|Zzyzx|"), adt(mrn="2").replace("|F|", "|Zzyzx|"))
+    site.run()
+    with connect(site.url) as connection:
+        [row] = [row for row in unmapped(connection, site.feed) if row["location"].startswith("PID-8")]
+        assert (row["codes"], row["times"]) == (1, 2)
+        assert "Zzyzx" not in str(row)
+        with pytest.raises(ConfigError, match="--reason"):
+            unmapped_codes(connection, site.feed, "ada", "")
+        shown = unmapped_codes(connection, site.feed, "ada", WHY)
+        assert [row["first_record"] for row in shown if row["code"] == "Zzyzx"] == ["1:1"]
+        [act] = audit.acts(connection)
+    assert (act.action, act.subject, act.reason) == ("unmapped-codes", f"feed:{site.feed}", WHY)
+
+
 def test_releasing_again_changes_nothing(site, two_broken):
     mend(site)
     release(Selection(feed=site.feed), "ada", WHY, PACE, quiet)

@@ -1,0 +1,1 @@
+create index delivery_name on ledger.delivery (name, feed);
