@@ -5,6 +5,7 @@ from __future__ import annotations
 from prefect import flow
 from prefect.runtime import flow_run
 
+from flows import show
 from flows.connections import use_block, use_blocks
 from tasks import log
 from tasks.destinations import read
@@ -29,7 +30,8 @@ def deliver_all(destination: str) -> dict[str, int]:
     use_block(read(destination)[1].connection or destination)
     run_id = str(flow_run.id or "")
     with run_events(f"deliver.{destination}", run_id) as told:
-        counts = deliver(destination, run_id)
+        shown = show.delivered(destination, *show.routed_to(destination))
+        counts = deliver.with_options(**shown)(destination, run_id)
         told.inputs = [(*warehouse(), sum(counts.values()), None)] if told.wanted else []
         told.destinations = {destination: counts.get("sent", 0)}
     for feed in _feeds_due():

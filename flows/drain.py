@@ -6,8 +6,11 @@ import time
 from typing import Any
 
 from prefect import flow, get_run_logger
+from prefect.assets import materialize
+from prefect.cache_policies import NO_CACHE
 from prefect.runtime import flow_run
 
+from flows import show
 from tasks import log
 from tasks.errors import Transient
 from tasks.ledger.claims import Busy
@@ -18,6 +21,12 @@ MINUTES = 5.0
 """Minutes of one task run: each costs a row or two of Prefect's database, and a batch alone is not worth one."""
 
 
+@materialize("sluice://warehouse", name="published", cache_policy=NO_CACHE, persist_result=False)
+def published(batches: int) -> int:
+    """Stand for what a drain published of a feed, so that it is shown as the feed's asset."""
+    return batches
+
+
 @flow(name="drain", flow_run_name="drain", persist_result=False)
 def drain(feeds: list[str], minutes: float = MINUTES, rounds: int = 0) -> dict[str, Any]:
     """Drain feeds until told to stop, or for a number of `rounds`; return the counts of the last one by feed."""
@@ -26,6 +35,9 @@ def drain(feeds: list[str], minutes: float = MINUTES, rounds: int = 0) -> dict[s
     while not STOP.is_set() and (rounds == 0 or done < rounds):
         try:
             counts = drain_for(feeds, minutes * 60, str(flow_run.id or ""))
+            for feed, said in counts.items():
+                if said.get("batches"):
+                    published.with_options(**show.assets(feed))(said["batches"])
         except (Busy, Transient) as error:
             get_run_logger().warning("the drain waits: %s", error)
             STOP.wait(5)

@@ -26,7 +26,7 @@ def ingest(feed: str) -> dict[str, Any]:
         landed = land(feed, run.token, run.id)
         _batches(run)
         for destination in run.feed.destinations:
-            deliver.with_options(**show.delivered(run, destination))(destination, run.id)
+            deliver.with_options(**show.delivered(destination, feed))(destination, run.id)
         counts = show.summary(run, landed)
         receipts(feed, run.id)
         return counts
@@ -64,4 +64,4 @@ def _publish_if_good(run: FeedRun, batch_id: int) -> None:
     verdict = gate(run.feed.name, batch_id, run.token)
     show.verdict(run, batch_id, verdict)
     if verdict["passed"]:
-        publish.with_options(**show.assets(run))(batch_id, run.token, run.id)
+        publish.with_options(**show.assets(run.feed.name))(batch_id, run.token, run.id)

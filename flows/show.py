@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 from prefect.artifacts import (
@@ -12,6 +13,8 @@ from prefect.artifacts import (
 )
 
 from flows.feed_run import FeedRun
+from tasks.errors import ConfigError
+from tasks.feed import feed_files, load
 from tasks.ledger import counts
 from tasks.ledger.db import connect
 from tasks.log import get_logger
@@ -89,15 +92,26 @@ def summary(run: FeedRun, landed: dict[str, int]) -> dict[str, Any]:
     return {"feed": run.feed.name, **sums}
 
 
-def assets(run: FeedRun) -> dict[str, Any]:
+def assets(feed: str) -> dict[str, Any]:
     """Return the options by which a publication is shown as the feed's asset, made from what the partner sent."""
-    partner, _, rest = run.feed.name.partition(".")
+    partner, _, rest = feed.partition(".")
     return {"assets": [f"sluice://warehouse/{partner}/{rest}"], "asset_deps": [f"sluice://partner/{partner}/{rest}"]}
 
 
-def delivered(run: FeedRun, destination: str) -> dict[str, Any]:
-    """Return the options by which a delivery is shown as the destination's asset, made from the warehouse's."""
-    return {"assets": [f"sluice://destination/{destination}"], "asset_deps": assets(run)["assets"]}
+def delivered(destination: str, *feeds: str) -> dict[str, Any]:
+    """Return the options by which a delivery is shown as the destination's asset, made from those of its feeds."""
+    made_from = [asset for feed in feeds for asset in assets(feed)["assets"]]
+    return {"assets": [f"sluice://destination/{destination}"], "asset_deps": made_from}
+
+
+def routed_to(destination: str) -> list[str]:
+    """Return the feeds that have a route to a destination; one with a mistake in its file is left out."""
+    found = []
+    for name in feed_files():
+        with suppress(ConfigError):
+            if destination in load(name).destinations:
+                found.append(name)
+    return found
 
 
 def key(name: str) -> str:

@@ -14,6 +14,7 @@ import os
 import sys
 import tempfile
 import time
+from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 
@@ -78,10 +79,16 @@ def convert(data: bytes) -> None:
 
 def dry_run() -> None:
     """Ask what a replay of the feed would change."""
+    from tasks.replay.again import Outcome
+    from tasks.replay.difference import difference
     from tasks.replay.run import Pace, replay
     from tasks.replay.select import Selection
 
-    replay(Selection(feed=NAME), "bench", "bench", Pace(pause=0), lambda _: None, dry=True)
+    def tell(outcome: Outcome) -> None:
+        for change in outcome.changes:
+            deque(difference(change.before or {}, change.after or {}), maxlen=0)
+
+    replay(Selection(feed=NAME), "bench", "bench", Pace(pause=0), tell, dry=True)
 
 
 def publish(url: str) -> None:

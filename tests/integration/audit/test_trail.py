@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+import uuid
+from urllib.parse import urlsplit
 
 import psycopg
 import pytest
@@ -54,6 +56,40 @@ def test_what_was_written_is_neither_changed_nor_deleted(warehouse_url, statemen
         with pytest.raises(psycopg.errors.InsufficientPrivilege):
             connection.execute(statement)
         assert connection.execute("select count(*) from ledger.audit").fetchone() == (5,)
+
+
+@pytest.mark.parametrize("statement", ["update ledger.audit set reason = 'other'", "delete from ledger.audit"])
+def test_a_session_without_triggers_changes_nothing_either(warehouse_url, statement):
+    write(warehouse_url)
+    with psycopg.connect(warehouse_url, autocommit=True) as connection:
+        connection.execute("set session_replication_role = replica")
+        with pytest.raises(psycopg.errors.InsufficientPrivilege):
+            connection.execute(statement)
+
+
+@pytest.mark.parametrize("right", ["update", "delete", "truncate"])
+def test_not_even_the_owners_role_has_the_right(postgres_url, right):
+    """An owner that is no superuser, as a site's own: the schema is made by it, and it may only add."""
+    from infra.migrations import upgrade
+
+    name = f"owner_{uuid.uuid4().hex[:8]}"
+    with psycopg.connect(postgres_url, autocommit=True) as admin:
+        admin.execute(f"create role {name} login password 'x'")
+        admin.execute(f"create database {name} owner {name}")
+    url = urlsplit(postgres_url)
+    own = f"postgresql://{name}:x@{url.hostname}:{url.port}/{name}"
+    try:
+        upgrade(own)
+        with psycopg.connect(own, autocommit=True) as connection:
+            asked = "select has_table_privilege('ledger.audit', %s), has_table_privilege('ledger.audit', 'insert')"
+            assert connection.execute(asked, (right,)).fetchone() == (False, True)
+        with connect(own) as connection:
+            audit.append(connection, "ada", "decrypt", "record:1:1", "asked")
+            assert audit.verify(connection).problems == ()
+    finally:
+        with psycopg.connect(postgres_url, autocommit=True) as admin:
+            admin.execute(f"drop database {name} with (force)")
+            admin.execute(f"drop role {name}")
 
 
 @pytest.mark.parametrize(
