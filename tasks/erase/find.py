@@ -129,7 +129,8 @@ def same_person(connection: Connection, patient: str) -> list[str]:
 
 
 def gather(connection: Connection, ids: list[str]) -> None:
-    """Fill the transaction's temporary tables: `doomed` (resource_type, id, own), `gone` of them, `mine` (record_id).
+    """Fill the transaction's temporary tables: `doomed` (resource_type, id, own), `gone` of them as the
+    analysts' tables want to know it (resource_type, id, old_version), `mine` (record_id).
 
     A resource that is not `own` speaks of others too (a group, an appointment of several): it stays.
     """

@@ -52,6 +52,8 @@ class Erasure:
                 f"{len(self.searched.unread)} stopped records that no map can read, so that nobody knows whose they "
                 f"are ({some}): look at them with `sluice quarantine show`, name those of the patient with --record"
             )
+        for table in self.counts["stale_tables"]:
+            yield f"{table}: it is not kept at present, what it says of the patient goes with `sluice views apply`"
         for kind, number in self.counts["left"].items():
             yield f"{number} {kind} that speak of others too: they stay, mend them at their source"
         if self.counts["shared_records"]:
@@ -136,8 +138,8 @@ def _take_out(connection: Connection, ids: list[str], more: tuple[int, ...], act
     number = store.open_erasure(connection, actor)
     row = connection.execute("select now()").fetchone()
     store.suppress(connection, number, ids, row[0] if allow_new and row else None)
-    store.take_out(connection, number, ids)
-    made = Erasure(number, tuple(ids), counts, find.Searched())
+    stale = store.take_out(connection, number, ids)
+    made = Erasure(number, tuple(ids), {**counts, "stale_tables": stale}, find.Searched())
     connection.execute("update ledger.erasure set counts = %s where id = %s", (Jsonb(_numbers(made)), number))
     return made
 

@@ -83,7 +83,7 @@ TAKE_OUT = (
     """
     update ledger.outbox o set
         wanted = r.version_id, state = 'pending', attempts = 0, next_at = now(), updated_at = now(),
-        batches = case when o.state = 'pending' then o.batches else '{}' end
+        batches = case when o.state = 'pending' then o.batches else '{}' end, records = '{}'
     from gone d join fhir.resource r on r.resource_type = d.resource_type and r.id = d.id
     where o.resource_type = d.resource_type and o.id = d.id
     """,
@@ -105,6 +105,13 @@ def count(connection: Connection, ids: Sequence[str]) -> dict[str, Any]:
         found[name] = {str(row[0]): int(row[1]) for row in rows} if name in BY_NAME else int(rows[0][0])
     return found
 
+
+STALE = """
+select 'core.' || name from ops.view_definition where problem is not null
+union all
+select 'mart.' || name from ops.mart_definition where problem is not null order by 1
+"""
+"""Tables that are not kept at present: what they say of the patient stays until they are built anew."""
 
 BY_NAME = {"resources", "destinations", "left"}
 
@@ -128,13 +135,17 @@ def suppress(connection: Connection, erasure: int, ids: Sequence[str], until: da
         )
 
 
-def take_out(connection: Connection, erasure: int, ids: Sequence[str]) -> None:
-    """Take out what `gather` found; its records end as discarded, and are to be blanked in landing."""
+def take_out(connection: Connection, erasure: int, ids: Sequence[str]) -> list[str]:
+    """Take out what `gather` found; its records end as discarded, and are to be blanked in landing.
+
+    Returns the analysts' tables that could not be brought up to date.
+    """
     _discard(connection)
     params = {"erasure": erasure, "ids": list(ids), "digest": digest("erased")}
     for statement in TAKE_OUT:
         connection.execute(statement.encode(), params)
     refresh(connection, "gone")
+    return [str(row[0]) for row in connection.execute(STALE).fetchall()]
 
 
 def _discard(connection: Connection) -> None:

@@ -9,9 +9,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from tasks.core_views import core_views
 from tasks.ledger.db import Connection
-from tasks.ledger.erased import digest
 from tasks.model import record_id, split_record_id
 
 UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
@@ -113,6 +111,9 @@ def _with_sources(connection: Connection, versions: list[Step]) -> list[Step]:
 
 
 def _erased(connection: Connection, kind: str | None, key: str) -> list[Step]:
+    # what it stands on takes longer to import than to ask, and hardly anybody asks for an erased patient
+    from tasks.ledger.erased import digest
+
     return _steps(connection, ERASED, digest(key)) if kind in {None, "Patient"} else []
 
 
@@ -146,18 +147,27 @@ def _file(connection: Connection, feed: str | None, name: str, place: str | None
 
 
 def _ordinal(connection: Connection, delivery: int, place: str) -> int | None:
-    """Return the record at a place (`line 17`, `message 3`), by halving: places grow with the ordinals."""
+    """Return the record at a place (`line 17`, `message 3`): where it would be, else by halving, for places grow."""
+    wanted = _numbers(place)
+    for ordinal in (wanted[-1], wanted[-1] - 1):
+        if _begins(connection, delivery, ordinal) == wanted:
+            return ordinal
     [(last,)] = connection.execute(LAST, (delivery,)).fetchall()
-    low, high, wanted = 1, last or 0, _numbers(place)
+    low, high = 1, last or 0
     found: int | None = None
     while low <= high:
         middle = (low + high) // 2
-        row = connection.execute(PLACE, (record_id(delivery, middle),)).fetchone()
-        if row is not None and _numbers(row[0]) <= wanted:
+        begins = _begins(connection, delivery, middle)
+        if begins and begins <= wanted:
             found, low = middle, middle + 1
         else:
             high = middle - 1
     return found
+
+
+def _begins(connection: Connection, delivery: int, ordinal: int) -> tuple[int, ...]:
+    row = connection.execute(PLACE, (record_id(delivery, ordinal),)).fetchone() if 0 < ordinal < 1 << 32 else None
+    return _numbers(row[0]) if row else ()
 
 
 def _numbers(place: str) -> tuple[int, ...]:
@@ -171,6 +181,9 @@ def _resource_or_run(connection: Connection, key: str) -> list[Step]:
 
 
 def _row(connection: Connection, table: str, key: str) -> list[Step]:
+    from tasks.core_views import core_views
+
+    # compiling every view takes longer than every other answer
     view = core_views().get(table)
     return _resource(connection, view.resource, key) if view else []
 
@@ -227,7 +240,10 @@ FORMS: tuple[tuple[re.Pattern[str], Find], ...] = (
     (re.compile(r"([A-Z][A-Za-z]+)/([A-Za-z0-9.-]{1,64})/_history/(\d{1,9})"), _version),
     (re.compile(r"receipt:(\d{1,18})"), _receipt),
     (re.compile(r"mapping:(\w{1,64})"), _mapping),
-    (re.compile(r"(?:([\w-]+\.[\w-]+)|file)/([^#]+?)(?:#((?:line|lines|message|entry|bundle) .+))?"), _file),
+    (
+        re.compile(r"(?:([\w-]+\.[\w-]+)|file)/([^#]+?)(?:#((?:line|lines|message|entry|bundle) \d{1,10}(?: .*)?))?"),
+        _file,
+    ),
     (re.compile(r"(\d{1,10}):(\d{1,10})"), _record),
     (re.compile(r"batch:(\d{1,18})"), _batch),
     (re.compile(r"(\d{1,10})"), _delivery),

@@ -4,13 +4,13 @@ from alembic import op
 
 from infra.migrations import run_sql
 
-revision = "0012"
-down_revision = "0011"
+revision = "0016"
+down_revision = "0015"
 
 
 def upgrade() -> None:
     """Add the index."""
-    run_sql("0012_lineage.sql")
+    run_sql("0016_lineage.sql")
 
 
 def downgrade() -> None:
