@@ -4,13 +4,13 @@ from alembic import op
 
 from infra.migrations import run_sql
 
-revision = "0016"
-down_revision = "0015"
+revision = "0017"
+down_revision = "0016"
 
 
 def upgrade() -> None:
     """Add the index."""
-    run_sql("0016_lineage.sql")
+    run_sql("0017_lineage.sql")
 
 
 def downgrade() -> None:
