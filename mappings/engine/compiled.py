@@ -26,6 +26,7 @@ from mappings.engine.messages import Plan, Step
 from mappings.engine.protocols import Segment
 from mappings.engine.registry import FUNCTIONS
 from mappings.engine.run import Node, Run
+from mappings.engine.site import load_functions
 from mappings.engine.source import Files, Line, read
 from mappings.engine.tables import Table, load
 
@@ -123,6 +124,7 @@ def compile_maps(files: Files) -> Maps:
     """Compile every map under `files`; raises `MappingError` with all mistakes at once."""
     for module in MODULES:
         importlib.import_module(f"mappings.engine.{module}")
+    load_functions()
     problems: list[str] = []
     tables = {path.stem: load(name, path) for name, path in files.find("codes", "*.csv")}
     kinds = _kinds(files, problems)

@@ -51,3 +51,13 @@ FUNCTIONS: dict[str, tuple[Callable[..., Any], int, str]] = {
     "quantity": (quantity, 2, "Quantity"),
 }
 """Name → function, how many values it takes, what it returns (`[x]`: a choice's name with its content)."""
+
+
+def csv_function(name: str, takes: int, makes: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Register a function that takes so many columns' values and makes such a FHIR type."""
+
+    def keep(call: Callable[..., Any]) -> Callable[..., Any]:
+        FUNCTIONS[name] = (call, takes, makes)
+        return call
+
+    return keep

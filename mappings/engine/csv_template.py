@@ -23,6 +23,7 @@ from mappings.engine.csv_file import Place
 from mappings.engine.csv_functions import FUNCTIONS
 from mappings.engine.elements import Step, primitive, r4, resolve
 from mappings.engine.errors import Mistake
+from mappings.engine.site import load_functions
 from mappings.engine.yamlfile import nearest
 
 _LEAF = re.compile(r"\$([A-Za-z_][\w -]*?)(?:\.(display|system|original|concept))?(!)?")
@@ -201,6 +202,7 @@ class Writer:
     def call(self, template: Mapping[str, Any], type_name: str) -> Made:
         """Write the call of a named function."""
         name = template["call"]
+        load_functions()
         if name not in FUNCTIONS:
             raise Mistake(f"{name} is not a function{nearest(str(name), FUNCTIONS)}")
         function, count, result = FUNCTIONS[name]
