@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from mappings.engine import times
 from mappings.engine.keys import text_of, typed
 from mappings.engine.protocols import Components, Segment
 from mappings.engine.registry import composite, segment
 
 if TYPE_CHECKING:
-    from mappings.engine.run import Run
+    from mappings.engine.run import Node, Run
 
 ROLE = "http://terminology.hl7.org/CodeSystem/practitioner-role"
 V3_PART = "http://terminology.hl7.org/CodeSystem/v3-ParticipationType"
@@ -50,17 +51,26 @@ for _name, _system, _code in (
     composite(_name, "Reference")(_role(_system, _code))
 
 
+def _signing(run: Run, practitioner: dict[str, str]) -> Node:
+    node = run.mention("PractitionerRole", (False, [practitioner["reference"].split("/")[1], "NDL"]))
+    node.mention("NDL.1", "practitioner", practitioner)
+    return node
+
+
 @composite("cnn-role", "Reference")
 def cnn_role(c: Components, run: Run, at: str, table: Any = None) -> dict[str, str] | None:
     """NDL as PractitionerRole: who (NDL.1), when (2, 3), where (4 to 11)."""
     if not c or not c[0]:
         return None
+    if len(c) > 1 and len(c[0]) == 1 and text_of(c, 2) and times.date_time(text_of(c, 2), None) is None:
+        # Before 2.3 a CN, and an XCN from many senders since: the name stands in the field's own components.
+        signer = run.maps["XCN[Practitioner]"](c, run, at)
+        return _signing(run, signer).pointer() if signer else None
     person = [[part] for part in c[0]]
     practitioner = run.maps["CNN[Practitioner]"](person, run, f"{at}.1")
     if practitioner is None:
         return None
-    node = run.mention("PractitionerRole", (False, [practitioner["reference"].split("/")[1], "NDL"]))
-    node.mention("NDL.1", "practitioner", practitioner)
+    node = _signing(run, practitioner)
     for comp, name in ((2, "start"), (3, "end")):
         moment = run.date_time(text_of(c, comp), f"{at}.{comp}")
         if moment:

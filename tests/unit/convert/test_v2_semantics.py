@@ -81,3 +81,10 @@ def test_a_language_is_a_tag_of_bcp_47(sent: str, code: str) -> None:
     patient = only(one(message("ADT^A08", seg("PID", {3: "2^^^NS^MR", 15: sent}))), "Patient")
     (coding, *_) = patient["communication"][0]["language"]["coding"]
     assert (coding["system"], coding["code"]) == ("urn:ietf:bcp:47", code)
+
+
+def test_a_signer_written_as_an_xcn_keeps_the_name() -> None:
+    report = "OBR|1||F1|A" + "|" * 28 + "88^Signer^Sam"
+    conversion = one(message("ORU^R01^ORU_R01", "PID|||1^^^NS^MR", report))
+    assert only(conversion, "Practitioner")["name"] == [{"family": "Signer", "given": ["Sam"]}]
+    assert not [finding for finding in conversion.findings if finding.code == "not-a-date"]
