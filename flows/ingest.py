@@ -51,6 +51,9 @@ def _batches(run: FeedRun) -> None:
         # the claim is given back only when nobody works under it any more
         ahead.wait()
     progress.done()
+    for batch_id in run.left_over():
+        # parts of full deliveries, which wait until all of those is staged
+        _publish_if_good(run, batch_id)
     if run.has_mended():
         release(run.feed.name, run.token, run.id)
     if run.has_corrections():
@@ -62,6 +65,8 @@ def _batches(run: FeedRun) -> None:
 def _publish_if_good(run: FeedRun, batch_id: int) -> None:
     assert run.token is not None  # noqa: S101
     verdict = gate(run.feed.name, batch_id, run.token)
+    if verdict.get("waits"):
+        return
     show.verdict(run, batch_id, verdict)
     if verdict["passed"]:
         publish.with_options(**show.assets(run.feed.name))(batch_id, run.token, run.id)

@@ -156,6 +156,12 @@ class QuarantineOptions(_Part):
     auto_release: bool = False
 
 
+class VanishedOptions(_Part):
+    """How much of what a feed says may be missing from a full delivery before it is held."""
+
+    hold_above_percent: float = Field(default=10, ge=0, le=100)
+
+
 class Feed(_Part):
     """One feed, checked; `source` holds the options of its own kind."""
 
@@ -177,19 +183,13 @@ class Feed(_Part):
     expect: Expect | None = None
     receipt: ReceiptOptions | None = None
     quarantine: QuarantineOptions = QuarantineOptions()
+    vanished: VanishedOptions = VanishedOptions()
 
     @field_validator("format")
     @classmethod
     def _known_format(cls, value: str) -> str:
         if value not in registry.names("formats"):
             raise ValueError(f"{value} is not a format{nearest(value, registry.names('formats'))}")
-        return value
-
-    @field_validator("snapshot")
-    @classmethod
-    def _known_snapshot(cls, value: str) -> str:
-        if value == "full":
-            raise ValueError("`full` is not available yet: what is missing from a delivery stays; write `changes`")
         return value
 
     @field_validator("timezone")
@@ -204,6 +204,12 @@ class Feed(_Part):
     def _zone_where_times_are_local(self) -> Feed:
         if self.format in FORMATS_WITH_LOCAL_TIMES and not self.timezone:
             raise ValueError(f"`timezone:` is missing: {self.format} may carry times without an offset")
+        return self
+
+    @model_validator(mode="after")
+    def _vanished_from_full_ones(self) -> Feed:
+        if "vanished" in self.model_fields_set and self.snapshot != "full":
+            raise ValueError("`vanished:` belongs to `snapshot: full`: of changes nothing can be missing")
         return self
 
     @model_validator(mode="after")
@@ -322,6 +328,9 @@ def _problems(file: YamlFile) -> Iterator[str]:
             wrong := _no_place(block["kind"], options, file.data["receipt"])
         ):
             yield file.mistake(["receipt"], wrong)
+        if file.data.get("snapshot") == "full" and not hasattr(registry.find("sources", block["kind"]), "put"):
+            wrong = f"needs a source of files, each of which says everything; {block['kind']} brings changes"
+            yield file.mistake(["snapshot"], f"`snapshot: full` {wrong}")
         for place, wrong in options.mistakes(file.data):
             yield file.mistake(place, wrong)
     except ConfigError as error:

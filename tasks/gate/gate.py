@@ -18,7 +18,7 @@ from tasks.core_views import core_views
 from tasks.errors import ConfigError
 from tasks.failpoints import reached
 from tasks.feed import Feed
-from tasks.ledger import batches, claims
+from tasks.ledger import batches, claims, snapshot
 from tasks.ledger.db import Connection
 from tasks.settings import PROJECT
 
@@ -88,8 +88,11 @@ def decide(
 ) -> dict[str, Any]:
     """Check a staged batch and hold it where something critical fails; return the verdict, which has no value in it.
 
-    A batch that an operator released is looked at all the same, and passes whatever is found.
+    A batch that an operator released is looked at all the same, and passes whatever is found. One of a full delivery
+    `waits` until all of that is staged: only then is known what is missing.
     """
+    if snapshot.is_being_read(connection, batch_id):
+        return {"passed": False, "waits": True, "results": []}
     results = look(connection, feed, batch_id, window)
     row = connection.execute("select verdict->'released' from ledger.batch where id = %s", (batch_id,)).fetchone()
     released = row[0] if row else None
@@ -110,7 +113,7 @@ def look(connection: Connection, feed: Feed, batch_id: int, window: float | None
     With a `window` in seconds the checks look at what the feed published in it as well: a batch of few messages alone
     says nothing about shares and counts.
     """
-    results = [_share_of_quarantined(connection, feed, batch_id)]
+    results = [_share_of_quarantined(connection, feed, batch_id), *_share_of_vanished(connection, feed, batch_id)]
     if feed.checks is None:
         return results
     checks = read_checks(feed.checks)
@@ -138,6 +141,15 @@ def _share_of_quarantined(connection: Connection, feed: Feed, batch_id: int) -> 
     ).fetchone()
     held = row is None or float(row[0]) <= feed.quarantine.hold_above_percent
     return Result(RECORDS, "quarantined share is within the feed's limit", "", "critical", held)
+
+
+def _share_of_vanished(connection: Connection, feed: Feed, batch_id: int) -> list[Result]:
+    """Look at what a full delivery, of which the batch has a part, no longer holds."""
+    most = snapshot.vanished_percent(connection, batch_id)
+    if most is None:
+        return []
+    held = most <= feed.vanished.hold_above_percent
+    return [Result(RECORDS, "vanished share is within the feed's limit", "", "critical", held)]
 
 
 def _frame(connection: Connection, batch_id: int, table: str, window: float | None) -> Any:

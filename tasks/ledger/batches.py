@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from tasks.feed import Feed
 from tasks.ledger.db import Connection
-from tasks.ledger.deliveries import Delivery, position, position_json
+from tasks.ledger.deliveries import EXPECTED, Delivery, of_row, position_json
 from tasks.ledger.peers import Heard
 from tasks.model import Finding, Position, UnmappedCode
 
@@ -198,15 +198,15 @@ def going(connection: Connection, batch_id: int) -> set[int]:
 def members(connection: Connection, batch_id: int) -> list[tuple[Delivery, int]]:
     """Return a batch's deliveries, each from where the batch began in it, with the last ordinal that belongs to it."""
     rows = connection.execute(
-        """
-        select d.id, d.object, d.landed_at, s.start, d.corrects, g.size, s.last_ordinal
+        f"""
+        select d.id, d.object, d.landed_at, s.start, d.corrects, g.size, false, {EXPECTED}, d.is_full, s.last_ordinal
         from ledger.batch_slice s join ledger.delivery d on d.id = s.delivery_id
         left join ledger.segment g on g.delivery_id = d.id
         where s.batch_id = %s order by d.id
-        """,
+        """.encode(),  # noqa: S608
         (batch_id,),
     ).fetchall()
-    return [(Delivery(row[0], row[1], row[2], position(row[3]), row[4], row[5]), row[6]) for row in rows]
+    return [(of_row(row), row[-1]) for row in rows]
 
 
 def end_before_store(connection: Connection, feed: Feed, batch_id: int, failed: Members) -> None:

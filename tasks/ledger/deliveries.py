@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
@@ -20,6 +20,7 @@ class Delivery:
 
     - `size` is how many bytes of a listener's segment count; None where the whole object does.
     - `growing`: more may come behind `size`, so that its end is not known yet.
+    - `expected` is how many records its manifest says that it holds; `full` that it says everything.
     """
 
     id: int
@@ -29,7 +30,18 @@ class Delivery:
     corrects: int | None
     size: int | None = None
     growing: bool = False
+    expected: int | None = None
+    full: bool = False
 
+
+EXPECTED = """
+case when strpos(d.name, '!') = 0 or not exists (
+    select from ledger.delivery beside where beside.feed = d.feed and beside.landed_at = d.landed_at
+      and beside.id <> d.id and split_part(beside.name, '!', 1) = split_part(d.name, '!', 1)
+      and strpos(beside.name, '!') > 0
+) then (d.offer #>> '{meta,expect,records}')::bigint end
+"""
+"""What the manifest says of a delivery; of an archive it is the whole's count, which its only file has."""
 
 Verdict = Literal["landed", "duplicate", "correction"]
 
@@ -49,34 +61,46 @@ def open_delivery(connection: Connection, feed: Feed, offer: Offer, run_id: str 
     return int(row[0])
 
 
-def landed(connection: Connection, delivery_id: int, obj: str, size: int, sha256: bytes) -> Verdict:
+LANDED = """
+with me as (select id, feed, name from ledger.delivery where id = %(id)s),
+predecessor as (
+    select d.id, d.sha256 from ledger.delivery d, me
+    where d.feed = me.feed and d.name = me.name and d.id < me.id and d.state in ('landed', 'read')
+    order by d.id desc limit 1
+),
+newest as (
+    select d.sha256 from ledger.delivery d, me
+    where d.feed = me.feed and d.id <> me.id and d.is_full and d.state in ('landed', 'read')
+    order by d.landed_at desc, d.id desc limit 1
+),
+twin as (
+    select coalesce(d.duplicate_of, d.id) as id from ledger.delivery d, me
+    where d.feed = me.feed and d.sha256 = %(sha)s and d.id <> me.id and d.state <> 'landing'
+      -- what was corrected meanwhile, or followed by another full delivery, stands no more: this is the newest word
+      and not exists (select from predecessor p where p.sha256 <> %(sha)s)
+      and not (%(full)s and exists (select from newest n where n.sha256 <> %(sha)s))
+    order by (d.name = me.name) desc, d.id desc limit 1
+)
+update ledger.delivery d set
+    object = %(object)s, size = %(size)s, sha256 = %(sha)s, landed_at = now(), is_full = %(full)s,
+    duplicate_of = (select id from twin),
+    corrects = case when exists (select from twin) then null else (select id from predecessor) end,
+    state = case when exists (select from twin) then 'duplicate' else 'landed' end
+where d.id = %(id)s and d.state = 'landing'
+returning d.duplicate_of, d.corrects
+"""
+
+
+def landed(
+    connection: Connection, delivery_id: int, obj: str, size: int, sha256: bytes, *, full: bool = False
+) -> Verdict:
     """Commit that the delivery's bytes are kept, and say what it is beside its feed's earlier ones.
 
-    The same bytes as an earlier delivery's: a duplicate. The same name with other bytes: a correction.
+    The same bytes as an earlier delivery's: a duplicate, unless they were replaced since (A, B, A under one name). The
+    same name with other bytes: a correction. A `full` one speaks for everything that came before it.
     """
-    row = connection.execute(
-        """
-        with me as (select id, feed, name from ledger.delivery where id = %(id)s),
-        twin as (
-            select coalesce(d.duplicate_of, d.id) as id from ledger.delivery d, me
-            where d.feed = me.feed and d.sha256 = %(sha)s and d.id <> me.id and d.state <> 'landing'
-            order by d.id limit 1
-        ),
-        predecessor as (
-            select d.id from ledger.delivery d, me
-            where d.feed = me.feed and d.name = me.name and d.id < me.id and d.state in ('landed', 'read')
-            order by d.id desc limit 1
-        )
-        update ledger.delivery d set
-            object = %(object)s, size = %(size)s, sha256 = %(sha)s, landed_at = now(),
-            duplicate_of = (select id from twin),
-            corrects = case when exists (select from twin) then null else (select id from predecessor) end,
-            state = case when exists (select from twin) then 'duplicate' else 'landed' end
-        where d.id = %(id)s and d.state = 'landing'
-        returning d.duplicate_of, d.corrects
-        """,
-        {"id": delivery_id, "object": obj, "size": size, "sha": sha256},
-    ).fetchone()
+    params = {"id": delivery_id, "object": obj, "size": size, "sha": sha256, "full": full}
+    row = connection.execute(LANDED, params).fetchone()
     if row is None:
         raise LeaseLost(f"delivery {delivery_id}: another worker has landed it; this one changes nothing")
     if row[0] is not None:
@@ -109,17 +133,24 @@ def unfinished(connection: Connection, feed: str) -> list[tuple[int, Offer]]:
 def unread(connection: Connection, feed: str, limit: int = 1000) -> list[Delivery]:
     """Return landed deliveries with records that nobody has read yet, in landing order."""
     rows = connection.execute(
-        """
+        f"""
         select d.id, d.object, d.landed_at, d.position, d.corrects, s.size,
-               s.delivery_id is not null and s.closed_at is null
+               s.delivery_id is not null and s.closed_at is null, {EXPECTED}, d.is_full
         from ledger.delivery d left join ledger.segment s on s.delivery_id = d.id
         where d.feed = %s and d.state = 'landed'
           and (s.delivery_id is null or s.closed_at is not null or s.size > s.read_to)
         order by d.id limit %s
-        """,
+        """.encode(),  # noqa: S608
         (feed, limit),
     ).fetchall()
-    return [Delivery(row[0], row[1], row[2], position(row[3]), row[4], row[5], row[6]) for row in rows]
+    return [of_row(row) for row in rows]
+
+
+def of_row(row: Sequence[Any]) -> Delivery:
+    """Return the delivery of a row: id, object, landed_at, position, corrects, size, growing, expected, full."""
+    return Delivery(
+        row[0], row[1], row[2], position(row[3]), row[4], size=row[5], growing=row[6], expected=row[7], full=row[8]
+    )
 
 
 def position(value: Any) -> Position:

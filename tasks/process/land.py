@@ -89,7 +89,7 @@ class Lander:
                 deliveries.landed(self.connection, delivery_id, "", whole.size, whole.digest())
                 refusals.holds_others(self.connection, delivery_id)
             for member, one in kept:
-                verdicts.append(deliveries.landed(self.connection, member, one.object, one.size, one.sha256))
+                verdicts.append(self._landed(member, one))
                 if member != delivery_id:
                     deliveries.finished(self.connection, member)
                 if self.feed.receipt:
@@ -97,6 +97,10 @@ class Lander:
         for (member, one), verdict in zip(kept, verdicts, strict=True):
             self._log(member).info("landed", verdict=verdict, bytes=one.size)
         return [str(verdict) for verdict in verdicts]
+
+    def _landed(self, member: int, one: Landed) -> deliveries.Verdict:
+        full = self.feed.snapshot == "full"
+        return deliveries.landed(self.connection, member, one.object, one.size, one.sha256, full=full)
 
     def _refuse(self, delivery_id: int, offer: Offer, error: BadRecord) -> str:
         with self.connection.transaction():

@@ -211,10 +211,13 @@ class Stager:
             for frame in self.pipeline.format.split(self.landing.read(delivery.object, here.offset, length), here):
                 here = frame.next
                 yield frame
+            found = whole(delivery, here)
         except BadRecord as error:
+            found = error.findings
+        if found:
             # what a listener lands later begins anew behind what cannot be read
             after = Position(1 << 62 if delivery.size is None else delivery.size, here.ordinal + 1, {})
-            yield Frame(here.ordinal, "delivery", b"", after, findings=error.findings)
+            yield Frame(here.ordinal, "delivery", b"", after, findings=found)
 
     def _record(
         self, members: Members, part: Slice, delivery: Delivery, frame: Frame, seen: dict[bytes, int]
@@ -252,6 +255,19 @@ class Stager:
         if self.peer:
             members.heard += self.peer.heard(record, frame, done.conversion)
         return None, staged_rows(record, delivery.landed_at, done.conversion, done.decision)
+
+
+def whole(delivery: Delivery, end: Position) -> tuple[Finding, ...]:
+    """Return what is wrong with a delivery that was read to its `end`: its manifest's count, or that it is empty.
+
+    Where several rows are one record the manifest may count either.
+    """
+    records = end.ordinal - 1
+    if delivery.expected is not None and delivery.expected not in (records, end.context.get("rows", records)):
+        return (Finding("manifest-record-count", "manifest.records", "error"),)
+    if delivery.full and not records:
+        return (Finding("empty-full-delivery", "delivery", "error"),)
+    return ()
 
 
 def staged_rows(record: int, landed_at: datetime, conversion: Conversion, decision: Decision) -> Iterator[Row]:

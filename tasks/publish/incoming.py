@@ -81,10 +81,13 @@ create temp table changed on commit drop as
 select i.resource_type, i.id, i.event_time, i.record_id, i.fhir_version, i.deleted, i.digest, i.place, i.ctid as folded,
        r.version_id as old_version,
        not i.living and (i.event_time, i.record_id) < (r.event_time, r.record_id)
-           or not i.living and i.event_time < h.event_time as late
+           or not i.living and i.event_time < (
+               -- said again in the same words: an older statement that comes later cannot win
+               select max(a.event_time) from fhir.said_again a
+               where a.resource_type = r.resource_type and a.id = r.id and a.digest = r.digest and a.deleted = r.deleted
+           ) as late
 from incoming i
 left join fhir.resource r on r.resource_type = i.resource_type and r.id = i.id
-left join fhir.heard h on r.id is not null and h.resource_type = i.resource_type and h.id = i.id
 where r.id is null or r.digest <> i.digest or r.deleted <> i.deleted
 """
 
@@ -96,19 +99,31 @@ from late l left join staging.resource s on s.ctid = l.place left join incoming 
 on conflict do nothing
 """
 
-# said again in the same words: an older statement that comes later cannot win
-HEARD = """
-insert into fhir.heard as h (resource_type, id, event_time, record_id)
-select i.resource_type, i.id, i.event_time, i.record_id
-from incoming i join fhir.resource r on r.resource_type = i.resource_type and r.id = i.id
-where not i.living and i.digest = r.digest and i.deleted = r.deleted and i.event_time > r.event_time
-on conflict (id, resource_type) do update set event_time = excluded.event_time, record_id = excluded.record_id
-    where h.event_time < excluded.event_time
+# statements of a fact that are not its newest in the batch stand aside as well
+OLDER = """
+insert into fhir.late_fact (resource_type, id, record_id, event_time, deleted, digest, resource)
+select o.resource_type, o.id, o.record_id, o.event_time, o.deleted, o.digest, s.resource::jsonb
+from said o join said n on n.resource_type = o.resource_type and n.id = o.id and n.turn = 1 and not n.living
+join staging.resource s on s.ctid = o.place
+where not o.living and o.turn > 1 and o.record_id <> n.record_id
+  and (o.digest <> n.digest or o.deleted <> n.deleted)
+on conflict (id, resource_type, record_id) do update
+    set event_time = excluded.event_time, deleted = excluded.deleted, digest = excluded.digest,
+        resource = excluded.resource
 """
 
-SAID_ANEW = """
-delete from fhir.heard h using changed c
-where c.old_version is not null and h.resource_type = c.resource_type and h.id = c.id
+# who says a fact in the words in which it stands already, or in those of the newest statement beside it
+AGAIN = """
+insert into fhir.said_again (resource_type, id, record_id, event_time, deleted, digest)
+select i.resource_type, i.id, i.record_id, i.event_time, i.deleted, i.digest
+from incoming i join fhir.resource r on r.resource_type = i.resource_type and r.id = i.id
+where not i.living and i.deleted = r.deleted and i.digest = r.digest and i.record_id <> r.record_id
+union
+select o.resource_type, o.id, o.record_id, o.event_time, o.deleted, o.digest
+from said o join said n on n.resource_type = o.resource_type and n.id = o.id and n.turn = 1 and not n.living
+where not o.living and o.turn > 1 and o.record_id <> n.record_id and o.digest = n.digest and o.deleted = n.deleted
+on conflict (id, resource_type, record_id) do update
+    set event_time = excluded.event_time, deleted = excluded.deleted, digest = excluded.digest
 """
 
 
@@ -129,9 +144,9 @@ def of_batch(connection: Connection, batch_id: int) -> int:
         connection.execute(statement)
     fold(connection, "touched")
     connection.execute("analyze incoming (resource_type, id, living)")
-    connection.execute(HEARD)
+    connection.execute(AGAIN)
     changes(connection)
-    for statement in (LATE, SAID_ANEW):
+    for statement in (LATE, OLDER):
         connection.execute(statement)
     return staged
 

@@ -1,7 +1,8 @@
 """Retraction: what a corrected delivery no longer says is taken back, as a fact with history, not as a hole.
 
-The predecessor's statements go, except those of records that came again byte for byte. A fact falls back on what was
-said of it before, or is deleted; a living thing is folded anew from what is left. Directories (places, organizations,
+The predecessor's statements go, except those of records that came again byte for byte; of a full delivery those of all
+that came before it. A fact falls back on what others say of it, or is deleted; a living thing is folded anew from what
+is left. Directories (places, organizations,
 practitioners) are left alone: every other message says them too.
 """
 
@@ -12,56 +13,54 @@ from tasks.feed import Feed
 from tasks.ledger import batches, claims
 from tasks.ledger.db import Connection
 from tasks.model import DIRECTORY, record_id
+from tasks.publish.fallback import fall_back
 from tasks.publish.fold import fold
 from tasks.publish.incoming import changes, create_incoming
 from tasks.publish.store import Refresh, lock, settle
 
-GONE = """
-create temp table gone on commit drop as
+BEFORE = """
+create temp table before on commit drop as
 with recursive chain as (
     select corrects as id from ledger.delivery where id = %(delivery)s
     union all
     select d.corrects from ledger.delivery d join chain on d.id = chain.id where d.corrects is not null
 )
-select r.id from chain
-join ledger.record r on r.id between chain.id << 32 and (chain.id << 32) + 4294967295
+select id from chain where id is not null
+union
+-- a full delivery speaks for all that came before it; files of one archive come together
+select d.id from ledger.delivery d join ledger.delivery f on f.id = %(delivery)s
+where f.is_full and d.feed = f.feed and d.landed_at < f.landed_at and d.state in ('landed', 'read')
+"""
+
+REPEATED = """
+create temp table repeated on commit drop as
+select distinct r.key from ledger.delivery mine
+join ledger.delivery beside
+    on beside.feed = mine.feed and (beside.id = mine.id or mine.is_full and beside.landed_at = mine.landed_at)
+join ledger.record r on r.id between beside.id << 32 and (beside.id << 32) + 4294967295
+where mine.id = %(delivery)s and r.key is not null
+"""
+
+GONE = """
+create temp table gone on commit drop as
+select r.id from before
+join ledger.record r on r.id between before.id << 32 and (before.id << 32) + 4294967295
 left join ledger.quarantine q on q.record_id = r.id and q.stage = 'deliver'
-where (r.state is null or q.record_id is not null) and not exists (
-    select from ledger.record again
-    where again.id between %(delivery)s::bigint << 32 and (%(delivery)s::bigint << 32) + 4294967295
-      and again.key = r.key
-)
--- another delivery says it too, and stands
-and not exists (
+where (r.state is null or q.record_id is not null)
+  and not exists (select from ledger.retracted t where t.record_id = r.id)
+  and not exists (select from repeated where repeated.key = r.key)
+  -- another delivery says it too, and stands
+  and not exists (
     select from ledger.record twin
-    where twin.key = r.key and twin.state = 'duplicate' and not exists (select from chain c where c.id = twin.id >> 32)
+    where twin.key = r.key and twin.state = 'duplicate' and not exists (select from before b where b.id = twin.id >> 32)
 )
 """
 
 FACTS = """
 insert into incoming (resource_type, id, event_time, record_id, fhir_version, deleted, digest, living, resource)
-select r.resource_type, r.id, r.event_time, %(by)s, r.fhir_version, before.id is null or before.deleted,
-       coalesce(before.digest, ''), false, coalesce(before.resource, r.resource)
-from fhir.resource r join gone on gone.id = r.record_id
-left join lateral (
-    select said.* from (
-        select h.id, h.deleted, h.digest, h.resource, h.event_time, h.record_id from fhir.history h
-        where h.resource_type = r.resource_type and h.id = r.id
-        union all
-        -- what came late stands aside until it is needed
-        select l.id, l.deleted, l.digest, l.resource, l.event_time, l.record_id from fhir.late_fact l
-        where l.resource_type = r.resource_type and l.id = r.id
-    ) said
-    where not exists (select from gone where gone.id = said.record_id)
-    order by said.event_time desc, said.record_id desc limit 1
-) before on true
-where not r.deleted and r.resource_type <> all(%(directory)s)
-  and not exists (select from fhir.contribution c where c.id = r.id and c.resource_type = r.resource_type)
-  and not exists (select from touched t where t.id = r.id and t.resource_type = r.resource_type)
-  and not exists (
-    select from fhir.assertion a
-    where a.delivery_id = %(delivery)s and a.resource_type = r.resource_type and a.id = r.id
-  )
+select resource_type, id, coalesce(event_time, was_at), %(by)s, fhir_version, coalesce(deleted, true),
+       coalesce(digest, %(nobody)s), false, coalesce(resource, was_resource)
+from fallen
 """
 
 TOUCHED = """
@@ -82,17 +81,6 @@ TAKEN = (
     where c.id = t.id and c.resource_type = t.resource_type and not c.live
     """,
     "delete from fhir.late_fact l using gone where gone.id = l.record_id",
-    "delete from fhir.heard h using gone where gone.id = h.record_id",
-    # what a record that stands said again is its own word now
-    """
-    with stands as (
-        delete from fhir.heard h using fhir.resource r, gone
-        where gone.id = r.record_id and h.resource_type = r.resource_type and h.id = r.id
-        returning h.*
-    )
-    update fhir.resource r set record_id = s.record_id, event_time = s.event_time from stands s
-    where r.resource_type = s.resource_type and r.id = s.id
-    """,
     # what was taken back may come again, from the partner, but not from a replay
     "delete from ledger.record_key k using gone where k.record_id = gone.id",
     """
@@ -111,21 +99,32 @@ where not exists (select from incoming i where i.resource_type = t.resource_type
 def due(connection: Connection, feed: Feed) -> list[int]:
     """Return corrected deliveries whose records are all in the store and whose predecessors still stand.
 
-    One of which an operator rejected a batch says too little to take anything back for it.
+    Full ones too, of which there is one before. One of which an operator rejected a batch says too little to take
+    anything back for it.
     """
-    if feed.on_correction != "replace":
-        return []
     rows = connection.execute(
         """
         select d.id from ledger.delivery d
-        where d.feed = %s and d.corrects is not null and d.state = 'read' and d.retracted_at is null
+        where d.feed = %(feed)s and d.state = 'read' and d.retracted_at is null
+          and (d.corrects is not null and %(replace)s or d.is_full and exists (
+            select from ledger.delivery e where e.feed = d.feed and e.landed_at < d.landed_at and e.state = 'read'
+          ))
+          -- what a broken record of a full delivery would have said is not known: nothing is taken back for its sake
+          and not (d.is_full and exists (
+            select from ledger.quarantine q join ledger.delivery beside on beside.id = q.delivery_id
+            where beside.feed = d.feed and beside.landed_at = d.landed_at and q.ended_at is null
+              and q.stage <> 'deliver'
+          ))
           and not exists (
-            select from ledger.batch_slice s join ledger.batch b on b.id = s.batch_id
-            where s.delivery_id = d.id and b.state in ('staged', 'held', 'rejected')
+            select from ledger.delivery beside
+            left join ledger.batch_slice s on s.delivery_id = beside.id
+            left join ledger.batch b on b.id = s.batch_id
+            where beside.feed = d.feed and (beside.id = d.id or d.is_full and beside.landed_at = d.landed_at)
+              and (b.state in ('staged', 'held', 'rejected') or beside.state = 'landed')
         )
         order by d.id
         """,
-        (feed.name,),
+        {"feed": feed.name, "replace": feed.on_correction == "replace"},
     ).fetchall()
     return [int(row[0]) for row in rows]
 
@@ -138,17 +137,21 @@ def retract(
         claims.check(connection, f"feed:{feed.name}", token)
         lock(connection)
         batch_id = batches.open_batch(connection, feed, token, run_id, "retraction")
-        params = {"delivery": delivery, "by": record_id(delivery, 0), "directory": sorted(DIRECTORY)}
-        connection.execute(GONE, params)
-        connection.execute("analyze gone")
+        params = {
+            "delivery": delivery,
+            "by": record_id(delivery, 0),
+            "directory": sorted(DIRECTORY),
+            "nobody": digest("retracted"),
+        }
+        for statement in (BEFORE, REPEATED, GONE, "analyze gone", TOUCHED):
+            connection.execute(statement, params)
+        fall_back(connection)
         create_incoming(connection)
-        for statement in (TOUCHED, *TAKEN, FACTS):
+        for statement in (*TAKEN, FACTS):
             connection.execute(statement, params)
         fold(connection, "touched")
         connection.execute(EMPTY, params)
-        connection.execute("update incoming set digest = %s where digest = ''", (digest("retracted"),))
         changes(connection)
         published = settle(connection, batch_id, feed.name, feed.partner, refresh)
-        connection.execute("delete from fhir.assertion where delivery_id = %s", (delivery,))
         connection.execute("update ledger.delivery set retracted_at = now() where id = %s", (delivery,))
     return published.changed

@@ -72,7 +72,6 @@ def publish(connection: Connection, batch_id: int, token: int, refresh: Refresh,
                 f"batch {batch_id}: its staged rows are gone in a crash; run again, it is staged anew first"
             )
         published = settle(connection, batch_id, batch[0], batch[1], refresh)
-        _assert_corrections(connection, batch_id)
         connection.execute("delete from staging.resource where batch_id = %s", (batch_id,))
         reached("before-commit")
     reached("after-commit")
@@ -132,18 +131,4 @@ def _close(connection: Connection, batch_id: int, queued: int) -> None:
         where id = %(batch)s
         """,
         {"batch": batch_id, "queued": queued},
-    )
-
-
-def _assert_corrections(connection: Connection, batch_id: int) -> None:
-    """Remember what corrected deliveries say, until what only their predecessors said is retracted."""
-    connection.execute(
-        """
-        insert into fhir.assertion (delivery_id, resource_type, id)
-        select distinct s.record_id >> 32, s.resource_type, s.id
-        from staging.resource s join ledger.delivery d on d.id = s.record_id >> 32
-        where s.batch_id = %s and d.corrects is not null
-        on conflict do nothing
-        """,
-        (batch_id,),
     )

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from tasks.ledger.db import Connection
 from tasks.model import DELETED
+from tasks.publish.fallback import fall_back
 
 UNSAID = """
 with gone as (
@@ -45,25 +46,18 @@ where not exists (
 FACTS = """
 insert into staging.resource
     (batch_id, record_id, resource_type, id, event_time, fhir_version, deleted, destinations, digest, resource, slots)
-select %(batch)s, r.record_id, r.resource_type, r.id, r.event_time, r.fhir_version, true, '{}', r.digest,
-       r.resource::text,
-       null
-from fhir.resource r
-where r.record_id = any(%(records)s) and not r.deleted
-  and not exists (select from fhir.contribution c where c.id = r.id and c.resource_type = r.resource_type)
-  and not exists (select from unsaid u where u.resource_type = r.resource_type and u.id = r.id)
-  and not exists (
-    select from staging.resource s
-    where s.batch_id = %(batch)s and s.resource_type = r.resource_type and s.id = r.id
-  )
+select %(batch)s, f.was, f.resource_type, f.id, f.was_at, f.fhir_version, coalesce(f.deleted, true), '{}',
+       coalesce(f.digest, f.was_digest), coalesce(f.resource, f.was_resource)::text, null
+from fallen f
+where not exists (select from unsaid u where u.resource_type = f.resource_type and u.id = f.id)
 """
 
 
 def withdraw(connection: Connection, batch_id: int, records: Sequence[int]) -> None:
     """Stage for a batch that holds `records` again what they said before and say no longer.
 
-    A thing that others speak of is folded from what those say; one of which nobody speaks any more, and a fact that
-    is no longer made, is deleted.
+    A thing that others speak of is folded from what those say, a fact that others say falls back on them; what nobody
+    says any more is deleted.
     """
     connection.execute(
         """
@@ -72,5 +66,7 @@ def withdraw(connection: Connection, batch_id: int, records: Sequence[int]) -> N
         """
     )
     params = {"batch": batch_id, "records": list(records), "deleted": DELETED}
+    connection.execute("create temp table gone on commit drop as select unnest(%(records)s::bigint[]) as id", params)
+    fall_back(connection, batch_id)
     for statement in (UNSAID, REVIVE, THINGS, FACTS):
         connection.execute(statement, params)

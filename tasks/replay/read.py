@@ -10,15 +10,15 @@ from itertools import groupby
 
 from tasks.errors import Permanent
 from tasks.ledger.db import Connection
-from tasks.ledger.deliveries import Delivery, position
+from tasks.ledger.deliveries import EXPECTED, Delivery, of_row
 from tasks.model import Frame, Position, record_id, split_record_id
 from tasks.process.stage import Stager
 
-STARTS = """
-select d.id, d.object, d.landed_at, s.start, d.corrects, g.size from ledger.delivery d
+STARTS = f"""
+select d.id, d.object, d.landed_at, s.start, d.corrects, g.size, false, {EXPECTED}, d.is_full from ledger.delivery d
 join ledger.batch_slice s on s.delivery_id = d.id left join ledger.segment g on g.delivery_id = d.id
 where d.id = %s order by (s.start->>'ordinal')::bigint
-"""
+"""  # noqa: S608
 
 
 def read_again(reader: Connection, stager: Stager, records: Iterable[int]) -> Iterator[tuple[int, datetime, Frame]]:
@@ -38,8 +38,8 @@ def places(reader: Connection, stager: Stager, records: Iterable[int]) -> Iterat
 
 def _found(reader: Connection, stager: Stager, records: Iterable[int]) -> Iterator[tuple[Delivery, Position, Frame]]:
     for delivery_id, group in groupby(sorted(records), key=lambda record: split_record_id(record)[0]):
-        rows = reader.execute(STARTS, (delivery_id,)).fetchall()
-        starts = [Delivery(row[0], row[1], row[2], position(row[3]), row[4], row[5]) for row in rows]
+        rows = reader.execute(STARTS.encode(), (delivery_id,)).fetchall()
+        starts = [of_row(row) for row in rows]
         wanted = deque(split_record_id(record)[1] for record in group)
         while wanted:
             yield from _from(reader, stager, starts, wanted)

@@ -87,6 +87,11 @@ class Site:
                 if staged.batch_id is not None and self.gate(staged.batch_id, token):
                     self.publish(staged.batch_id, token)
             with connect(self.url) as connection:
+                left = batches.open_batches(connection, self.feed)
+            for batch in left:
+                if self.gate(batch, token):
+                    self.publish(batch, token)
+            with connect(self.url) as connection:
                 feed = load(self.feed)
                 for delivery in due(connection, feed):
                     retract(connection, feed, delivery, token, refresh=refresh)

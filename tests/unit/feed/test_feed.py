@@ -34,6 +34,14 @@ def test_what_is_not_said_has_no_effect(tmp_path: Path) -> None:
     assert feed.profile.mapping == "v2"
 
 
+def test_what_may_vanish_is_said_of_full_deliveries_of_files_alone(tmp_path: Path) -> None:
+    feed = read(write(tmp_path, GOOD + "snapshot: full\nvanished: {hold_above_percent: 5}\n"))
+    assert (feed.snapshot, feed.vanished.hold_above_percent) == ("full", 5)
+    assert "belongs to `snapshot: full`" in problems(tmp_path, GOOD + "vanished: {hold_above_percent: 5}\n")[0]
+    http = "source: {kind: http, open: true}\nformat: fhir-ndjson\nsnapshot: full\n"
+    assert "needs a source of files" in problems(tmp_path, http)[0]
+
+
 def test_destinations_are_named_once_and_without_the_warehouse(tmp_path: Path) -> None:
     rules = "route: [{when: a = b, to: [ehr, warehouse]}, {when: c = d, drop: why}, {to: [warehouse, lab, ehr]}]\n"
     assert read(write(tmp_path, GOOD + rules)).destinations == ("ehr", "lab")
