@@ -29,6 +29,8 @@ PATIENCE = 120.0
 LONGEST_PAUSE = 300.0
 LONGEST_GAP = 30.0
 """Seconds between two runs of a feed that has something every time."""
+STANDSTILL = 60.0
+"""Seconds without a look after which the watcher is not ready."""
 THREADS = 8
 KNOWN = 200_000
 """Landed files of a feed that are remembered without asking the ledger."""
@@ -117,6 +119,12 @@ class Watcher:
         self._url = url
         self._connection: Connection | None = None
         self._pool = ThreadPoolExecutor(THREADS, "watch")
+        self._ticked = float("-inf")
+
+    @property
+    def ready(self) -> bool:
+        """Whether the feeds were looked after a moment ago: not while Postgres is away, nor after a standstill."""
+        return time.monotonic() - self._ticked < STANDSTILL
 
     def run(self, stopped: Callable[[float], bool]) -> None:
         """Watch until `stopped`, which waits for so many seconds, says so."""
@@ -132,11 +140,14 @@ class Watcher:
         A poll that takes long is looked at in a later tick, unless told to `wait`.
         """
         try:
-            return self._tick(wait=wait)
+            started = self._tick(wait=wait)
         except psycopg.Error as error:
+            self._ticked = float("-inf")
             get_logger().warning("the watcher waits for Postgres", sqlstate=error.sqlstate)
             self._drop_connection()
             return []
+        self._ticked = time.monotonic()
+        return started
 
     def close(self) -> None:
         """End the polls and close every source."""

@@ -37,9 +37,12 @@ def watch(
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda _number, _frame: stop.set())
-    pages = Pages(host, health_port, lambda: not stop.is_set()) if health_port is not None else None
+    watcher = Watcher(chosen, settings().warehouse_url, start, every)
+    pages = None
+    if health_port is not None:
+        pages = Pages(host, health_port, lambda: watcher.ready and not stop.is_set())
     for feed in chosen:
         print(f"{feed.name}: watched, every {every:g}s", flush=True)
-    Watcher(chosen, settings().warehouse_url, start, every).run(stop.wait)
+    watcher.run(stop.wait)
     if pages:
         pages.close()

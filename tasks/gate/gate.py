@@ -10,26 +10,21 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
+from itertools import chain
 from typing import Any
 
-from mappings.engine.json import loads
 from mappings.engine.yamlfile import YamlFile, YamlMistake, nearest
 from tasks.core_views import core_views
 from tasks.errors import ConfigError
 from tasks.failpoints import reached
 from tasks.feed import Feed
+from tasks.gate.window import RECORDS, Window, columns, of_batch
 from tasks.ledger import batches, claims, snapshot
 from tasks.ledger.db import Connection
 from tasks.settings import PROJECT
 
 CHECKS = PROJECT / "deployments" / "checks"
-RECORDS = "records"
 SEVERITIES = ("critical", "warning", "info")
-RECENT = """
-    (%(window)s::float is not null and recent.state in ('stored', 'published')
-     and recent.feed = (select feed from ledger.batch where id = %(batch)s)
-     and recent.id < %(batch)s and recent.created_at > now() - make_interval(secs => %(window)s::float))
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +79,7 @@ def _check(file: YamlFile, table: str, number: int, item: Any) -> Check:
 
 
 def decide(
-    connection: Connection, feed: Feed, batch_id: int, token: int, window: float | None = None
+    connection: Connection, feed: Feed, batch_id: int, token: int, window: Window | None = None
 ) -> dict[str, Any]:
     """Check a staged batch and hold it where something critical fails; return the verdict, which has no value in it.
 
@@ -107,11 +102,11 @@ def decide(
     return verdict
 
 
-def look(connection: Connection, feed: Feed, batch_id: int, window: float | None = None) -> list[Result]:
+def look(connection: Connection, feed: Feed, batch_id: int, window: Window | None = None) -> list[Result]:
     """Return what every check of the feed says of a staged batch, the share of quarantined records first.
 
-    With a `window` in seconds the checks look at what the feed published in it as well: a batch of few messages alone
-    says nothing about shares and counts.
+    With a `window` the checks look at what the feed published in it as well: a batch of few messages alone says nothing
+    about shares and counts.
     """
     results = [_share_of_quarantined(connection, feed, batch_id), *_share_of_vanished(connection, feed, batch_id)]
     if feed.checks is None:
@@ -121,6 +116,12 @@ def look(connection: Connection, feed: Feed, batch_id: int, window: float | None
         own = [check for check in checks if check.table == table]
         results += _validate(table, _frame(connection, batch_id, table, window), own)
     return results
+
+
+def open_window(connection: Connection, feed: Feed, seconds: float) -> Window:
+    """Return the window of a feed's checks, filled with what was published in the last `seconds`."""
+    tables = dict.fromkeys(check.table for check in read_checks(feed.checks)) if feed.checks else ()
+    return Window(connection, feed.name, tables, seconds)
 
 
 def passed(results: Iterable[Result]) -> bool:
@@ -152,65 +153,10 @@ def _share_of_vanished(connection: Connection, feed: Feed, batch_id: int) -> lis
     return [Result(RECORDS, "vanished share is within the feed's limit", "", "critical", held)]
 
 
-def _frame(connection: Connection, batch_id: int, table: str, window: float | None) -> Any:
+def _frame(connection: Connection, batch_id: int, table: str, window: Window | None) -> Any:
     """Return the rows that the batch would add to a table, those of the window among them, as a pandas frame."""
     import pandas as pd
 
-    if table == RECORDS:
-        cursor = connection.execute(
-            f"""
-            select r.id, r.state, r.location,
-                   case when r.batch_id = %(batch)s or count(s.id) > 0 then count(s.id) end as resources
-            from ledger.record r
-            left join staging.resource s on s.record_id = r.id and s.batch_id = %(batch)s
-            where r.batch_id in (select id from ledger.batch recent where recent.id = %(batch)s or {RECENT})
-               or r.id in (select record_id from staging.resource where batch_id = %(batch)s)
-            group by r.id, r.state, r.location, r.batch_id
-            """.encode(),  # noqa: S608
-            {"batch": batch_id, "window": window},
-        )
-        return pd.DataFrame(cursor.fetchall(), columns=["record", "ended", "location", "resources"])
-    view = core_views()[table]
-    with connection.transaction(), connection.cursor("staged") as cursor:
-        cursor.execute(
-            f"""
-            select resource from staging.resource
-            where batch_id = %(batch)s and resource_type = %(kind)s and not deleted
-            union all
-            select v.resource::text from ledger.batch recent
-            join ledger.record r on r.batch_id = recent.id
-            join fhir.resource v on v.record_id = r.id and v.resource_type = %(kind)s and not v.deleted
-            where {RECENT} and not exists (
-                select from staging.resource s
-                where s.batch_id = %(batch)s and s.resource_type = v.resource_type and s.id = v.id
-            )
-            """.encode(),  # noqa: S608
-            {"batch": batch_id, "kind": view.resource, "window": window},
-        )
-        rows = list(view.rows(loads(text) for (text,) in cursor))
-    return pd.DataFrame(rows, columns=[column.name for column in view.columns])
-
-
-def _validate(table: str, frame: Any, checks: list[Check]) -> list[Result]:
-    """Run the expectations; one that cannot be evaluated (a column that is not there) did not hold."""
-    # its import takes seconds, and statistics about use are not sent from a hospital
-    os.environ["GX_ANALYTICS_ENABLED"] = "false"
-    import great_expectations as gx
-    from great_expectations.data_context.types.base import ProgressBarsConfig
-    from great_expectations.expectations.expectation_configuration import ExpectationConfiguration
-
-    context = gx.get_context(mode="ephemeral")
-    context.variables.progress_bars = ProgressBarsConfig(globally=False)
-    asset = context.data_sources.add_pandas("staging").add_dataframe_asset(table)
-    batch = asset.add_batch_definition_whole_dataframe("batch").get_batch({"dataframe": frame})
-    expectations = [
-        ExpectationConfiguration(check.type, dict(check.kwargs), meta={"number": number})
-        for number, check in enumerate(checks)
-    ]
-    outcome = batch.validate(gx.ExpectationSuite(table, expectations), result_format="BOOLEAN_ONLY")
-    configs = [(said.expectation_config, said.success) for said in outcome.results]
-    held = {config.meta["number"]: bool(success) for config, success in configs if config and config.meta}
-    return [
-        Result(table, check.type, str(check.kwargs.get("column", "")), check.severity, held.get(number, False))
-        for number, check in enumerate(checks)
-    ]
+    found = of_batch(connection, batch_id, table)
+    rows = window.around(table, found) if window else chain.from_iterable(found.values())
+    return pd.DataFrame(rows, columns=columns(table))

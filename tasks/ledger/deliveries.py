@@ -65,7 +65,7 @@ LANDED = """
 with me as (select id, feed, name from ledger.delivery where id = %(id)s),
 predecessor as (
     select d.id, d.sha256 from ledger.delivery d, me
-    where d.feed = me.feed and d.name = me.name and d.id < me.id and d.state in ('landed', 'read')
+    where d.feed = me.feed and d.name = me.name and d.id < me.id and d.state in ('landed', 'read', 'duplicate')
     order by d.id desc limit 1
 ),
 newest as (
@@ -75,9 +75,14 @@ newest as (
 ),
 twin as (
     select coalesce(d.duplicate_of, d.id) as id from ledger.delivery d, me
-    where d.feed = me.feed and d.sha256 = %(sha)s and d.id <> me.id and d.state <> 'landing'
-      -- what was corrected meanwhile, or followed by another full delivery, stands no more: this is the newest word
-      and not exists (select from predecessor p where p.sha256 <> %(sha)s)
+    where d.feed = me.feed and d.sha256 = %(sha)s and d.id <> me.id and d.state in ('landed', 'read', 'duplicate')
+      -- what was replaced under its name, or by another full delivery, stands no more: then this is the newest word
+      and not (%(replaces)s and exists (
+        select from ledger.delivery later
+        where later.feed = d.feed and later.name = d.name and later.id > d.id and later.id <> me.id
+          and later.state in ('landed', 'read', 'duplicate')
+      ))
+      and not (%(replaces)s and exists (select from predecessor p where p.sha256 <> %(sha)s))
       and not (%(full)s and exists (select from newest n where n.sha256 <> %(sha)s))
     order by (d.name = me.name) desc, d.id desc limit 1
 )
@@ -92,14 +97,22 @@ returning d.duplicate_of, d.corrects
 
 
 def landed(
-    connection: Connection, delivery_id: int, obj: str, size: int, sha256: bytes, *, full: bool = False
+    connection: Connection,
+    delivery_id: int,
+    obj: str,
+    size: int,
+    sha256: bytes,
+    *,
+    replaces: bool = True,
+    full: bool = False,
 ) -> Verdict:
     """Commit that the delivery's bytes are kept, and say what it is beside its feed's earlier ones.
 
-    The same bytes as an earlier delivery's: a duplicate, unless they were replaced since (A, B, A under one name). The
-    same name with other bytes: a correction. A `full` one speaks for everything that came before it.
+    The same bytes as an earlier delivery's that stands: a duplicate. The same name with other bytes: a correction,
+    which `replaces` its predecessor unless the feed adds, so that A, B, A under one name ends with A. A `full` one
+    speaks for everything that came before it.
     """
-    params = {"id": delivery_id, "object": obj, "size": size, "sha": sha256, "full": full}
+    params = {"id": delivery_id, "object": obj, "size": size, "sha": sha256, "replaces": replaces, "full": full}
     row = connection.execute(LANDED, params).fetchone()
     if row is None:
         raise LeaseLost(f"delivery {delivery_id}: another worker has landed it; this one changes nothing")

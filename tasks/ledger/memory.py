@@ -106,13 +106,17 @@ class MemoryLedger:
         if me.state != "landing":
             raise LeaseLost(f"delivery {delivery_id}: another worker has landed it; this one changes nothing")
         others = [one for one in self._of(me.feed) if one.id != me.id and one.state != "landing"]
-        twin = next((one for one in others if one.sha256 == sha256), None)
-        earlier = [one for one in others if one.offer.name == me.offer.name and one.id < me.id]
+        newest = {one.offer.name: one for one in others}
+        before = newest.get(me.offer.name)
+        twins = (
+            [one for one in newest.values() if one.sha256 == sha256] if not before or before.sha256 == sha256 else []
+        )
+        twin = before if before in twins else next(iter(twins), None)
         me.object, me.sha256, me.landed_at, me.state = obj, sha256, datetime.now(UTC), "landed"
         if twin is not None:
             me.duplicate_of, me.state = twin.duplicate_of or twin.id, "duplicate"
             return "duplicate"
-        me.corrects = next((one.id for one in reversed(earlier) if one.state in ("landed", "read")), None)
+        me.corrects = before.id if before else None
         return "landed" if me.corrects is None else "correction"
 
     def finished(self, delivery_id: int) -> None:

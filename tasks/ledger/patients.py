@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+from tasks.ledger import claims
 from tasks.ledger.db import Connection
 
 PATIENT = """
@@ -43,12 +44,16 @@ APART = (
 )
 
 
-def hold_back(connection: Connection, batch_id: int) -> int | None:
+def hold_back(connection: Connection, batch_id: int, token: int) -> int | None:
     """Put the batch's records about patients of held batches into a held batch of their own.
 
-    Returns that batch; None where there are no such records. Call it before the gate looks, in no transaction.
+    Returns that batch; None where there are no such records. Call it before the gate looks, in no transaction. Raises
+    `LeaseLost` where another worker has taken the feed over.
     """
     with connection.transaction():
+        feed = connection.execute("select feed from ledger.batch where id = %s", (batch_id,)).fetchone()
+        assert feed is not None  # noqa: S101
+        claims.check(connection, f"feed:{feed[0]}", token)
         rows = connection.execute(BLOCKED.encode(), {"batch": batch_id}).fetchall()
         if not rows:
             return None
@@ -68,12 +73,20 @@ def hold_back(connection: Connection, batch_id: int) -> int | None:
     return int(row[0])
 
 
-def let_go(connection: Connection, feed: str) -> list[int]:
-    """Free batches that wait behind others which are held no more; return them."""
+def let_go(connection: Connection, feed: str, token: int) -> list[int]:
+    """Free batches that wait behind others which are held no more; return them: the gate looks at them now.
+
+    Raises `LeaseLost` where another worker has taken the feed over.
+    """
+    with connection.transaction():
+        claims.check(connection, f"feed:{feed}", token)
+        return _let_go(connection, feed)
+
+
+def _let_go(connection: Connection, feed: str) -> list[int]:
     rows = connection.execute(
         """
-        update ledger.batch b set state = 'staged',
-            verdict = b.verdict || jsonb_build_object('passed', true, 'released', jsonb_build_object('by', 'behind'))
+        update ledger.batch b set state = 'staged', verdict = b.verdict - 'behind'
         where b.feed = %s and b.state = 'held' and b.verdict ? 'behind' and not exists (
             select from ledger.batch other
             where other.state = 'held' and other.id in (select jsonb_array_elements(b.verdict->'behind')::bigint)

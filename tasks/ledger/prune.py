@@ -36,6 +36,7 @@ where r.id >= d.id << 32 and r.id < (d.id + 1) << 32
   and not exists (select from fhir.history v where v.record_id = r.id)
   and not exists (select from fhir.contribution v where v.record_id = r.id)
   and not exists (select from fhir.late_fact v where v.record_id = r.id)
+  and not exists (select from fhir.said_again v where v.record_id = r.id)
 """
 MARK = "update ledger.delivery set pruned_at = now() where id = any(%(deliveries)s)"
 # what a destination said last of a resource is the proof that it has it

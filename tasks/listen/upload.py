@@ -145,7 +145,8 @@ class Uploads:
 
     def _landed(self, delivery: int, kept: Landed) -> str:
         with connect(self.url) as connection, connection.transaction():
-            verdict = deliveries.landed(connection, delivery, kept.object, kept.size, kept.sha256)
+            replaces = self.feed.on_correction == "replace"
+            verdict = deliveries.landed(connection, delivery, kept.object, kept.size, kept.sha256, replaces=replaces)
             deliveries.finished(connection, delivery)
         return verdict
 

@@ -13,7 +13,8 @@ import psycopg
 
 from tasks import work
 from tasks.feed import Feed, load
-from tasks.gate.gate import decide
+from tasks.gate.gate import decide, open_window
+from tasks.gate.window import Window
 from tasks.landing.store import Landing
 from tasks.ledger import batches, claims, patients
 from tasks.ledger.db import Connection, translate
@@ -27,12 +28,12 @@ from tasks.settings import settings
 
 STOP = threading.Event()
 """Set by a process that wants its drain to end after the batch at hand."""
+WORKING = threading.Event()
+"""Set while this process holds its feeds' claims and Postgres answers: what `/readyz` says."""
 PAUSE = 0.2
 """Seconds between looks where nothing has come."""
 WINDOW = 900.0
 """Seconds that a feed's checks look back: a batch of the drain is too small to say anything alone."""
-LOOK_EVERY = 10.0
-"""Seconds for which a window that passed is taken to be good."""
 
 
 @dataclass(slots=True)
@@ -43,7 +44,7 @@ class FeedDrain:
     token: int
     run_id: str
     stager: Stager
-    looked_at: float = 0.0
+    window: Window
     counts: Counter[str] = field(default_factory=Counter)
 
     def recover(self, reader: Connection, writer: Connection) -> None:
@@ -54,7 +55,7 @@ class FeedDrain:
 
     def round(self, reader: Connection, writer: Connection, limit: int) -> bool:
         """Take one batch as far as it goes; say whether there was anything to do."""
-        patients.let_go(writer, self.feed.name)
+        patients.let_go(writer, self.feed.name, self.token)
         left = batches.open_batches(reader, self.feed.name)
         for batch_id in left:
             self._finish(writer, batch_id)
@@ -71,10 +72,11 @@ class FeedDrain:
 
     def _finish(self, writer: Connection, batch_id: int) -> None:
         """Hold back who waits, look, publish."""
-        if patients.hold_back(writer, batch_id) is not None:
+        if patients.hold_back(writer, batch_id, self.token) is not None:
             self.counts["held"] += 1
         if self._passes(writer, batch_id):
             publish(writer, batch_id, self.token, refresh, self.run_id)
+            self.window.published()
             self.counts["batches"] += 1
         else:
             self.counts["held"] += 1
@@ -84,11 +86,8 @@ class FeedDrain:
             retract(writer, self.feed, delivery, self.token, refresh=refresh, run_id=self.run_id)
 
     def _passes(self, writer: Connection, batch_id: int) -> bool:
-        """Look at the window, unless it was found good a moment ago."""
-        if time.monotonic() - self.looked_at < LOOK_EVERY:
-            return True
-        verdict = decide(writer, self.feed, batch_id, self.token, WINDOW)
-        self.looked_at = time.monotonic() if verdict["passed"] else 0.0
+        """Look at the batch with what was published lately around it."""
+        verdict = decide(writer, self.feed, batch_id, self.token, self.window)
         get_logger(feed=self.feed.name, batch=batch_id).info("gate", passed=verdict["passed"])
         return bool(verdict["passed"])
 
@@ -109,21 +108,32 @@ class Drain:
         """
         config = settings()
         with ExitStack() as stack:
-            drains = []
-            for name in self.feeds:
-                claim = claims.claim(config.warehouse_url, f"feed:{name}", self.run_id, config.lease_seconds)
-                stager = Stager(load(name), self.landing, work.pipeline(name))
-                drains.append(FeedDrain(stager.feed, stack.enter_context(claim), self.run_id, stager))
+            tokens = {
+                name: stack.enter_context(
+                    claims.claim(config.warehouse_url, f"feed:{name}", self.run_id, config.lease_seconds)
+                )
+                for name in self.feeds
+            }
+            drains: list[FeedDrain] = []
             try:
                 with (
                     psycopg.connect(config.warehouse_url, autocommit=True, connect_timeout=10) as reader,
                     psycopg.connect(config.warehouse_url, autocommit=True, connect_timeout=10) as writer,
                 ):
+                    drains += [self._drain(writer, name, token) for name, token in tokens.items()]
                     until = time.monotonic() + seconds
+                    WORKING.set()
                     _loop(drains, reader, writer, lambda: stopped() or time.monotonic() > until)
             except psycopg.Error as error:
                 raise translate(error) from None
+            finally:
+                WORKING.clear()
         return {drain.feed.name: dict(drain.counts) for drain in drains}
+
+    def _drain(self, writer: Connection, name: str, token: int) -> FeedDrain:
+        feed = load(name)
+        stager = Stager(feed, self.landing, work.pipeline(name))
+        return FeedDrain(feed, token, self.run_id, stager, open_window(writer, feed, WINDOW))
 
 
 def _loop(drains: Sequence[FeedDrain], reader: Connection, writer: Connection, stopped: Callable[[], bool]) -> None:

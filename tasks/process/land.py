@@ -99,8 +99,10 @@ class Lander:
         return [str(verdict) for verdict in verdicts]
 
     def _landed(self, member: int, one: Landed) -> deliveries.Verdict:
-        full = self.feed.snapshot == "full"
-        return deliveries.landed(self.connection, member, one.object, one.size, one.sha256, full=full)
+        replaces, full = self.feed.on_correction == "replace", self.feed.snapshot == "full"
+        return deliveries.landed(
+            self.connection, member, one.object, one.size, one.sha256, replaces=replaces, full=full
+        )
 
     def _refuse(self, delivery_id: int, offer: Offer, error: BadRecord) -> str:
         with self.connection.transaction():

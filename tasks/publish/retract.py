@@ -25,7 +25,18 @@ with recursive chain as (
     union all
     select d.corrects from ledger.delivery d join chain on d.id = chain.id where d.corrects is not null
 )
-select id from chain where id is not null
+-- the records of a duplicate are those of the delivery that it repeats; they stand while any name ends with them
+select coalesce(d.duplicate_of, d.id) as id from chain join ledger.delivery d on d.id = chain.id
+where not exists (
+    select from ledger.delivery other
+    where other.feed = d.feed and other.sha256 = d.sha256 and other.id <> %(delivery)s
+      and coalesce(other.duplicate_of, other.id) = coalesce(d.duplicate_of, d.id)
+      and other.state in ('landed', 'read', 'duplicate') and not exists (
+        select from ledger.delivery later
+        where later.feed = other.feed and later.name = other.name and later.id > other.id
+          and later.state in ('landed', 'read', 'duplicate')
+    )
+)
 union
 -- a full delivery speaks for all that came before it; files of one archive come together
 select d.id from ledger.delivery d join ledger.delivery f on f.id = %(delivery)s

@@ -88,12 +88,12 @@ def checks(site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
     with warnings.catch_warnings():
         # what it imports is deprecated in places
         warnings.simplefilter("ignore")
+        import great_expectations  # noqa: F401 - here, so that its warnings stay here
     (tmp_path / "checks").mkdir()
     (tmp_path / "checks" / "adt.yaml").write_text(
         "patient:\n  - {type: expect_column_values_to_match_regex, kwargs: {column: family, regex: '^[A-Z]'}}\n"
     )
     monkeypatch.setattr(gate, "CHECKS", tmp_path / "checks")
-    monkeypatch.setattr(drain_module, "LOOK_EVERY", 0.0)
     site.configure(rest="checks: adt\n")
     return site
 
@@ -135,6 +135,74 @@ def test_the_window_sees_what_was_published_before_the_batch(checks: Site, tmp_p
     sender.ask(message("C9", mrn="9"))
     drained(checks, lambda: batches(checks)[-1] == "held")
     assert published(checks) == 2
+
+
+def test_every_batch_is_looked_at_also_the_one_right_after_a_good_one(checks: Site) -> None:
+    sender = checks.listen().sender()
+    with draining(checks):
+        sender.ask(message("C1", mrn="1", family="Good"))
+        while published(checks) < 1:
+            pass
+        sender.ask(message("C2", mrn="2", family="wrong"))
+        while batches(checks)[-1] != "held":
+            assert published(checks) == 1
+        sender.ask(message("C3", mrn="3", family="Better"))
+        while published(checks) < 2:
+            pass
+    assert families(checks) == ["Better", "Good"]
+
+
+def test_the_window_counts_what_this_drain_published_and_each_patient_once(checks: Site, tmp_path: Path) -> None:
+    (tmp_path / "checks" / "adt.yaml").write_text(
+        "patient:\n  - {type: expect_table_row_count_to_be_between, kwargs: {min_value: 0, max_value: 2}}\n"
+        "records:\n  - {type: expect_table_row_count_to_be_between, kwargs: {min_value: 0, max_value: 5}}\n"
+    )
+    sender = checks.listen().sender()
+    with draining(checks):
+        for number, mrn in enumerate(("1", "2", "1", "2")):
+            sender.ask(message(f"C{number}", mrn=mrn))
+            while published(checks) <= number:
+                pass
+        sender.ask(message("C9", mrn="9"))
+        while batches(checks)[-1] != "held":
+            pass
+    assert published(checks) == 4
+
+
+def test_a_drain_that_was_only_asleep_puts_nobody_back_and_lets_nobody_go(site: Site) -> None:
+    from tasks.errors import LeaseLost
+    from tasks.ledger import claims, patients
+
+    site.listen().sender().ask(message("C1"))
+    with claims.claim(site.url, f"feed:{site.feed}", "asleep", 60) as old:
+        batch = site.stage(old).batch_id
+    with claims.claim(site.url, f"feed:{site.feed}", "awake", 60), connect(site.url) as connection:
+        with pytest.raises(LeaseLost):
+            patients.hold_back(connection, batch, old)
+        with pytest.raises(LeaseLost):
+            patients.let_go(connection, site.feed, old)
+
+
+def test_its_pages_say_that_it_works_and_what_it_did_and_no_value(site: Site) -> None:
+    import httpx
+
+    from tasks.listen.health import Health
+
+    sender = site.listen().sender()
+    pages = Health("127.0.0.1", 0, drain_module.WORKING.is_set)
+    with httpx.Client(base_url=f"http://127.0.0.1:{pages.port}", trust_env=False, timeout=30) as monitor:
+        assert monitor.get("/healthz").status_code == 200
+        assert monitor.get("/readyz").status_code == 503
+        with draining(site):
+            sender.ask(message("C1", family="Findme"))
+            while published(site) < 1 or monitor.get("/readyz").status_code != 200:
+                pass
+        text = monitor.get("/metrics").text
+        assert monitor.get("/readyz").status_code == 503
+    pages.close()
+    for name in ("sluice_records_total", "sluice_batch_seconds_count", "sluice_lag_seconds", "sluice_held_batches"):
+        assert f'{name}{{feed="{site.feed}"' in text, name
+    assert "Findme" not in text
 
 
 def test_as_a_flow_it_is_one_run_with_a_task_run_for_some_minutes(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:

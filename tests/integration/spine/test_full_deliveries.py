@@ -181,6 +181,24 @@ def test_a_file_that_returns_to_its_first_bytes_is_a_correction_of_the_second(si
     assert there(site) == ["a", "b"]
 
 
+def test_a_file_sent_under_two_names_stands_until_both_are_corrected(site, sound):
+    site.configure(CHANGES)
+    site.write("one", people("a", "b"))
+    site.run()
+    site.write("two", people("a", "b"))
+    site.run()
+    site.write("one", people("a"))
+    site.run()
+    assert there(site) == ["a", "b"]
+    site.write("two", people("c"))
+    site.run()
+    assert there(site) == ["a", "c"]
+    # what nobody's last word is any more is news when it comes again
+    site.write("three", people("a", "b"))
+    site.run()
+    assert there(site) == ["a", "b", "c"]
+
+
 @pytest.mark.parametrize(("said", "codes"), [(2, []), (3, ["manifest-record-count"])])
 def test_a_manifests_count_is_held_against_what_was_read(site, sound, said, codes):
     site.configure(

@@ -156,6 +156,45 @@ def test_postgres_may_go_and_come(site: Site, postgres_url: str) -> None:
     assert watcher.tick(wait=True) == ["north.adt"]
 
 
+def test_its_pages_say_that_it_looks_and_what_it_found(site: Site, postgres_url: str) -> None:
+    import httpx
+
+    from tasks.listen.health import Health
+
+    watcher = site.watch("north.adt")
+    pages = Health("127.0.0.1", 0, lambda: watcher.ready)
+    with httpx.Client(base_url=f"http://127.0.0.1:{pages.port}", trust_env=False, timeout=30) as monitor:
+        assert monitor.get("/readyz").status_code == 503
+        site.drop("north.adt", 1)
+        watcher.tick(wait=True)
+        assert monitor.get("/readyz").status_code == monitor.get("/healthz").status_code == 200
+        text = monitor.get("/metrics").text
+        name = site.url.rpartition("/")[2]
+        with psycopg.connect(postgres_url, autocommit=True) as admin:
+            admin.execute(f"alter database {name} with allow_connections false")
+            admin.execute("select pg_terminate_backend(pid) from pg_stat_activity where datname = %s", (name,))
+            watcher.tick(wait=True)
+            assert monitor.get("/readyz").status_code == 503
+            admin.execute(f"alter database {name} with allow_connections true")
+    pages.close()
+    assert 'sluice_polls_total{feed="north.adt",found="something"}' in text
+    assert 'sluice_runs_started_total{feed="north.adt"}' in text
+
+
+def test_what_a_listener_was_told_starts_a_run_of_a_feed_that_is_not_polled(site: Site) -> None:
+    from tasks.ledger import notices
+
+    text = "source: {kind: fhir-rest, base_url: 'http://127.0.0.1:9', types: [Patient], subscribe: {endpoint: "
+    text += "'http://127.0.0.1:9/ward.fhir/notify'}}\nformat: fhir-bundle\nschedule: {every: 1h}\n"
+    (site.folder / "feeds" / "ward.fhir.yaml").write_text(text)
+    assert is_watched(load("ward.fhir"))
+    watcher = site.watch("ward.fhir")
+    assert watcher.tick(wait=True) == []
+    with connect(site.url) as connection:
+        notices.add(connection, "ward.fhir", [("Patient", "p1")])
+    assert watcher.tick(wait=True) == ["ward.fhir"]
+
+
 def test_what_comes_by_itself_or_by_the_clock_is_not_watched(site: Site) -> None:
     (site.folder / "feeds" / "a.mllp.yaml").write_text("source: {kind: mllp}\nformat: hl7v2\ntimezone: UTC\n")
     site.feed("b.cron", schedule="{cron: '0 6 * * *'}")
