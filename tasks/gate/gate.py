@@ -121,6 +121,9 @@ def look(connection: Connection, feed: Feed, batch_id: int, window: Window | Non
 def open_window(connection: Connection, feed: Feed, seconds: float) -> Window:
     """Return the window of a feed's checks, filled with what was published in the last `seconds`."""
     tables = dict.fromkeys(check.table for check in read_checks(feed.checks)) if feed.checks else ()
+    if feed.checks:
+        # its import takes seconds: not those of the first batch
+        _great_expectations()
     return Window(connection, feed.name, tables, seconds)
 
 
@@ -160,3 +163,34 @@ def _frame(connection: Connection, batch_id: int, table: str, window: Window | N
     found = of_batch(connection, batch_id, table)
     rows = window.around(table, found) if window else chain.from_iterable(found.values())
     return pd.DataFrame(rows, columns=columns(table))
+
+
+def _great_expectations() -> Any:
+    # statistics about use are not sent from a hospital
+    os.environ["GX_ANALYTICS_ENABLED"] = "false"
+    import great_expectations
+
+    return great_expectations
+
+
+def _validate(table: str, frame: Any, checks: list[Check]) -> list[Result]:
+    """Run the expectations; one that cannot be evaluated (a column that is not there) did not hold."""
+    gx = _great_expectations()
+    from great_expectations.data_context.types.base import ProgressBarsConfig
+    from great_expectations.expectations.expectation_configuration import ExpectationConfiguration
+
+    context = gx.get_context(mode="ephemeral")
+    context.variables.progress_bars = ProgressBarsConfig(globally=False)
+    asset = context.data_sources.add_pandas("staging").add_dataframe_asset(table)
+    batch = asset.add_batch_definition_whole_dataframe("batch").get_batch({"dataframe": frame})
+    expectations = [
+        ExpectationConfiguration(check.type, dict(check.kwargs), meta={"number": number})
+        for number, check in enumerate(checks)
+    ]
+    outcome = batch.validate(gx.ExpectationSuite(table, expectations), result_format="BOOLEAN_ONLY")
+    configs = [(said.expectation_config, said.success) for said in outcome.results]
+    held = {config.meta["number"]: bool(success) for config, success in configs if config and config.meta}
+    return [
+        Result(table, check.type, str(check.kwargs.get("column", "")), check.severity, held.get(number, False))
+        for number, check in enumerate(checks)
+    ]
