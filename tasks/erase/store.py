@@ -65,10 +65,10 @@ TAKE_OUT = (
     delete from fhir.late_fact l using gone d where l.resource_type = d.resource_type and l.id = d.id
     """,
     """
-    delete from fhir.heard h using gone d where h.resource_type = d.resource_type and h.id = d.id
+    delete from fhir.said_again s using gone d where s.resource_type = d.resource_type and s.id = d.id
     """,
     """
-    delete from fhir.assertion a using gone d where a.resource_type = d.resource_type and a.id = d.id
+    delete from ledger.remote m using gone d where m.resource_type = d.resource_type and m.id = d.id
     """,
     """
     delete from fhir.identity

@@ -13,6 +13,7 @@ insert into fhir.said_again (resource_type, id, record_id, event_time, deleted, 
 select h.resource_type, h.id, h.record_id, h.event_time, r.deleted, r.digest
 from fhir.heard h join fhir.resource r on r.resource_type = h.resource_type and r.id = h.id;
 drop table fhir.heard;
+drop table fhir.assertion;
 comment on table fhir.said_again is 'Records that say a result or document in the very words of a version that another record made: it stands while one of them does, and nothing older takes its place';
 comment on column fhir.said_again.resource_type is 'FHIR resource type';
 comment on column fhir.said_again.id is 'Id of the resource';
