@@ -2,13 +2,13 @@
 
 from infra.migrations import run_sql
 
-revision = "0015"
-down_revision = "0014"
+revision = "0018"
+down_revision = "0017"
 
 
 def upgrade() -> None:
     """Replace the view."""
-    run_sql("0015_invariant.sql")
+    run_sql("0018_invariant.sql")
 
 
 def downgrade() -> None:
