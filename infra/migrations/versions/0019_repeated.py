@@ -2,13 +2,13 @@
 
 from infra.migrations import run_sql
 
-revision = "0017"
-down_revision = "0016"
+revision = "0019"
+down_revision = "0018"
 
 
 def upgrade() -> None:
     """Add the table and the column."""
-    run_sql("0017_repeated.sql")
+    run_sql("0019_repeated.sql")
 
 
 def downgrade() -> None:
