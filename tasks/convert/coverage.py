@@ -63,8 +63,8 @@ def _reference() -> Path:
     )
 
 
-def measure(reference: Path, maps: Maps) -> dict[str, Count]:
-    """Return the counts by kind of map."""
+def measure(reference: Path, maps: Maps, implemented: list[str] | None = None) -> dict[str, Count]:
+    """Return the counts by kind of map; `implemented` is filled with the rows of segments that count as such."""
     reasons = _reasons()
     known = _Known(maps)
     counts: dict[str, Count] = {kind: Count() for kind in _FOLDERS}
@@ -77,6 +77,8 @@ def measure(reference: Path, maps: Maps) -> dict[str, Count]:
                 reason = why or next((text for pattern, text in reasons if re.search(pattern, row)), "")
                 if done:
                     count.implemented += 1
+                    if implemented is not None and kind == "segments":
+                        implemented.append(row)
                 elif reason:
                     count.otherwise[row] = reason
                 else:

@@ -12,6 +12,7 @@ import pytest
 from mappings.engine.compiled import compile_maps
 from mappings.engine.fields import ways
 from mappings.engine.json import dumps
+from mappings.engine.model import Conversion
 from mappings.engine.source import files
 from tasks.convert.bundle import bundle
 from tests.v2_marks import CODES, Marked
@@ -45,12 +46,21 @@ def _dropped() -> set[str]:
     return {way.place for unit in compile_maps(files()).units.values() for way in ways(unit) if way.dropped}
 
 
+def _tokens(conversion: Conversion) -> set[str]:
+    text = dumps(bundle(conversion)).decode()
+    packed = " ".join(map(_unpacked, re.findall(r'"data":"([^"]+)"', text)))
+    return set(_TOKEN.findall(f"{text} {packed}"))
+
+
+def landed(marked: Marked) -> list[str]:
+    """Return the places of the values that are in the bundle."""
+    tokens = _tokens(one(marked.text))
+    return [place for place, mark in marked.marks if mark in tokens]
+
+
 def _lost(marked: Marked) -> list[str]:
     conversion = one(marked.text)
-    text = dumps(bundle(conversion)).decode()
-    tokens = set(_TOKEN.findall(text)) | set(
-        _TOKEN.findall(" ".join(map(_unpacked, re.findall(r'"data":"([^"]+)"', text))))
-    )
+    tokens = _tokens(conversion)
     found = {finding.location for finding in conversion.findings if finding.code != "unmapped-code"}
     found |= {around for location in found for around in _around(location) if "-" in around}
     return [place for place, mark in marked.marks if mark not in tokens and not found & set(_around(place))]
