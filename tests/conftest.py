@@ -17,7 +17,6 @@ TEMPLATE = "sluice_template"
 STACK = "tests/e2e/"
 
 
-@pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Give a file's tests to one worker, those of the running stack all to the same one, and begin with these.
 
