@@ -14,6 +14,7 @@ from prefect import flow
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.filters import FlowRunFilter
 from prefect.client.schemas.objects import FlowRun, State
+from prefect.client.schemas.sorting import FlowRunSort
 from prefect.events.filters import EventFilter
 from prefect.runtime import flow_run
 from prefect.states import Crashed
@@ -53,7 +54,7 @@ def _suspects(client: SyncPrefectClient) -> Iterator[FlowRun]:
     now = datetime.now(UTC)
     for kind, seconds in (("RUNNING", SILENCE_SECONDS), ("PENDING", PENDING_SECONDS)):
         wanted = FlowRunFilter.model_validate({"state": {"type": {"any_": [kind]}}, "tags": {"all_": [TAG]}})
-        for run in client.read_flow_runs(flow_run_filter=wanted, limit=PAGE):
+        for run in client.read_flow_runs(flow_run_filter=wanted, sort=FlowRunSort.START_TIME_ASC, limit=PAGE):
             since = run.state.timestamp if run.state else now
             if now - since > timedelta(seconds=seconds) and str(run.id) != flow_run.id:
                 yield run

@@ -12,6 +12,8 @@ from uuid import UUID
 
 import psutil
 from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import FlowRunFilter
+from prefect.client.schemas.sorting import FlowRunSort
 from prefect.states import AwaitingRetry
 
 from deployments import runs
@@ -141,8 +143,9 @@ def _state(run: str) -> str:
 
 def running() -> list[str]:
     """Return the runs that Prefect still takes for running."""
-    from prefect.client.schemas.filters import FlowRunFilter
-
     wanted = FlowRunFilter.model_validate({"state": {"type": {"any_": ["RUNNING"]}}})
     with get_client(sync_client=True) as client:
-        return [str(run.id) for run in client.read_flow_runs(flow_run_filter=wanted)]
+        return [
+            str(run.id)
+            for run in client.read_flow_runs(flow_run_filter=wanted, sort=FlowRunSort.START_TIME_ASC, limit=200)
+        ]

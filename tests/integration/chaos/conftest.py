@@ -42,6 +42,15 @@ quarantine: {hold_above_percent: 100}
 route: [{to: [warehouse, ehr]}]
 receipt: {path: receipts}
 """,
+    "westside.live": """
+source: {kind: mllp}
+format: hl7v2
+mapping: v2
+timezone: America/New_York
+identify: {patient: [MR@NORTHSIDE, PI]}
+quarantine: {hold_above_percent: 100}
+route: [{to: [warehouse, ehr]}]
+""",
 }
 
 
@@ -120,7 +129,7 @@ def _site(folder: Path, url: str, feeds: Path, server: tuple[str, str]) -> Site:
         "SLUICE_CONNECTION_DROP": json.dumps({"root": str(drop)}),
         "SLUICE_CONNECTION_EHR": json.dumps({"base_url": server[1]}),
     }
-    return Site(folder, tuple(FEEDS), (), env, url, (server[0], "ehr"))
+    return Site(folder, tuple(FEEDS), ("westside.live",), env, url, (server[0], "ehr"))
 
 
 def _drop(admin_url: str, database: str) -> None:

@@ -80,3 +80,11 @@ def test_the_partitions_of_the_coming_months_are_there_and_records_go_into_them(
     with connect(site.url) as connection:
         assert ensure_partitions(connection, 3) == 0
         assert ensure_partitions(connection, 5) == 4
+
+
+def test_a_delivery_without_a_record_beside_others_is_sound(site, adt, sound) -> None:
+    site.write("a.hl7", adt(mrn="1"))
+    site.write("b.hl7", "")
+    site.write("c.hl7", adt(mrn="2"))
+    counts = site.run()
+    assert counts["published"] == 2
