@@ -17,10 +17,12 @@ TEMPLATE = "sluice_template"
 STACK = "tests/e2e/"
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> Iterator[None]:
     """Give a file's tests to one worker, those of the running stack all to the same one, and begin with these.
 
-    They take longest, and every worker that gets one of them would start a stack and its demo of its own.
+    They take longest, and every worker that gets one of them would start a stack and its demo of its own. The groups
+    are named before xdist reads them, the order is made after everybody who shuffles.
     """
     for item in items:
         file = item.nodeid.partition("::")[0]
@@ -28,6 +30,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if file.startswith(STACK):
             # the first one waits for a stack and two demos, on however busy a machine
             item.add_marker(pytest.mark.timeout(1800))
+    yield
     items.sort(key=lambda item: not item.nodeid.startswith(STACK))
 
 
