@@ -16,7 +16,7 @@ from tasks.listen.scopes import Action
 
 ID = re.compile(r"[A-Za-z0-9\-.]{1,64}")
 TYPE = re.compile(r"[A-Z][A-Za-z]{1,63}")
-_REST = re.compile(r"([A-Z][A-Za-z]{1,63})(?:/[A-Za-z0-9\-.]{1,64})?(?:\?.*)?")
+REST = re.compile(r"([A-Z][A-Za-z]{1,63})(?:/[A-Za-z0-9\-.]{1,64})?(?:\?.*)?")
 METHODS = {"POST": "c", "PUT": "u", "PATCH": "u", "DELETE": "d"}
 BUNDLES = ("transaction", "batch", "collection", "message", "document", "history")
 _NAMES = uuid.uuid5(uuid.NAMESPACE_URL, "urn:sluice:posted")
@@ -45,7 +45,7 @@ def resource(body: bytes, kind: str, ident: str | None, format_name: str) -> Pos
     if said.get("resourceType") != kind:
         raise Bad(400, "invalid", "resourceType is not the type in the URL", "resourceType")
     own = said.get("id")
-    if own is not None and not (isinstance(own, str) and ID.fullmatch(own)):
+    if "id" in said and not (isinstance(own, str) and ID.fullmatch(own)):
         raise Bad(400, "value", "id is not a FHIR id", f"{kind}.id")
     if ident is not None and own != ident:
         raise Bad(400, "invalid", "id is not the id in the URL", f"{kind}.id")
@@ -92,18 +92,26 @@ def _action(number: int, entry: Any) -> Action:
     place = f"Bundle.entry[{number}]"
     if not isinstance(entry, dict):
         raise Bad(400, "structure", "an entry is an object", place)
-    held, request = entry.get("resource"), entry.get("request")
-    request = request if isinstance(request, dict) else {}
+    request = entry.get("request", {})
+    if not isinstance(request, dict):
+        raise Bad(400, "structure", "a request is an object", f"{place}.request")
     method = request.get("method", "POST")
-    if method not in METHODS:
+    if not isinstance(method, str) or method not in METHODS:
         raise Bad(422, "not-supported", "an entry creates, updates or deletes", f"{place}.request.method")
-    kind = held.get("resourceType") if isinstance(held, dict) else None
+    kind = _type(entry["resource"]) if "resource" in entry else _deleted(method, request.get("url"))
     if kind is None:
-        match = _REST.fullmatch(str(request.get("url", "")))
-        kind = match[1] if match else None
-    if not isinstance(kind, str) or not TYPE.fullmatch(kind):
         raise Bad(400, "structure", "an entry has a resource, or deletes one", place)
     return kind, METHODS[method]
+
+
+def _type(resource: Any) -> str | None:
+    kind = resource.get("resourceType") if isinstance(resource, dict) else None
+    return kind if isinstance(kind, str) and TYPE.fullmatch(kind) else None
+
+
+def _deleted(method: str, url: Any) -> str | None:
+    match = REST.fullmatch(url) if method == "DELETE" and isinstance(url, str) else None
+    return match[1] if match else None
 
 
 def _object(body: bytes) -> dict[str, Any]:

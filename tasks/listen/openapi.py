@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tasks.listen.fhir_body import BUNDLES, ID, METHODS, TYPE
+from tasks.listen.fhir_body import BUNDLES, ID, METHODS, REST, TYPE
 
 FHIR_JSON = "application/fhir+json"
 OUTCOME = {
@@ -26,34 +26,33 @@ REFUSALS = {
     429: "Too many requests",
     503: "It could not be kept now; send it again",
 }
+_TYPE = {"type": "string", "pattern": f"^{TYPE.pattern}$"}
+_HELD = {"type": "object", "required": ["resourceType"], "properties": {"resourceType": _TYPE}}
 _RESOURCE = {
-    "type": "object",
-    "required": ["resourceType"],
+    **_HELD,
     "properties": {
-        "resourceType": {"type": "string", "pattern": f"^{TYPE.pattern}$", "description": "The type in the URL."},
+        "resourceType": {**_TYPE, "description": "The type in the URL."},
         "id": {"type": "string", "pattern": f"^{ID.pattern}$"},
     },
 }
+_ADDRESS = {"type": "string", "pattern": f"^{REST.pattern}$"}
 _DELETION = {
     "type": "object",
     "required": ["method", "url"],
-    "properties": {
-        "method": {"const": "DELETE"},
-        "url": {"type": "string", "pattern": f"^{TYPE.pattern}/{ID.pattern}$"},
-    },
+    "properties": {"method": {"const": "DELETE"}, "url": _ADDRESS},
 }
 _ENTRY = {
     "type": "object",
     "properties": {
-        "resource": _RESOURCE,
-        "request": {"type": "object", "required": ["method"], "properties": {"method": {"enum": list(METHODS)}}},
+        "resource": _HELD,
+        "request": {"type": "object", "properties": {"method": {"enum": list(METHODS)}}},
     },
     "anyOf": [{"required": ["resource"]}, {"required": ["request"], "properties": {"request": _DELETION}}],
 }
 _HEADER = {
     "type": "object",
     "required": ["resource"],
-    "properties": {"resource": {**_RESOURCE, "properties": {"resourceType": {"const": "MessageHeader"}}}},
+    "properties": {"resource": {**_HELD, "properties": {"resourceType": {"const": "MessageHeader"}}}},
 }
 _FILES = {"type": "array", "items": {"type": "object", "required": ["delivery", "verdict", "size", "sha256"]}}
 

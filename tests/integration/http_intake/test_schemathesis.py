@@ -36,7 +36,7 @@ def test_schemathesis_finds_nothing(site, tmp_path: Path) -> None:
     base = str(site.listen(FEED).base_url).rstrip("/")
     (tmp_path / "schemathesis.toml").write_text(CONFIGURATION)
     command = [str(SCHEMATHESIS), "--config-file", str(tmp_path / "schemathesis.toml"), "run", f"{base}/openapi.json"]
-    options = ["--max-examples", "40", "--seed", "1", "--no-color", "--wait-for-schema", "30"]
+    options = ["--max-examples", "25", "--seed", "1", "--no-color", "--wait-for-schema", "30"]
     done = subprocess.run([*command, *options], capture_output=True, text=True, cwd=tmp_path, check=False)
     assert done.returncode == 0, done.stdout[-4000:]
     assert "Operations:  " in done.stdout
