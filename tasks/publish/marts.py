@@ -117,8 +117,8 @@ def _ensure_views(connection: Connection, views: list[Mart]) -> list[str]:
 
 def _build(connection: Connection, mart: Mart) -> None:
     """Fill a new table beside the old one and change places; publishing waits for that long, readers do not."""
-    table = Replacement("mart", mart.name)
-    hint = _hash(mart)[:8]
+    names = tuple((f"{mart.name}__new_{number}", f"{mart.name}_{number}") for number in range(len(mart.indexes) + 1))
+    table = Replacement("mart", mart.name, names)
     with _told(mart), connection.transaction():
         no_jit(connection)
         connection.execute(b"SET LOCAL lock_timeout = '60s'")
@@ -127,10 +127,10 @@ def _build(connection: Connection, mart: Mart) -> None:
         connection.execute(f"CREATE TABLE {table.building} AS {like} WITH NO DATA".encode())
         for statement in mart.fill:
             connection.execute(statement.replace("{table}", table.building).encode())
-        key = f"{mart.name}_key_{hint}"
-        connection.execute(f"ALTER TABLE {table.building} ADD CONSTRAINT {key} PRIMARY KEY ({mart.key})".encode())
-        for number, index in enumerate(mart.indexes):
-            connection.execute(f"CREATE INDEX {mart.name}_{number}_{hint} ON {table.building} ({index})".encode())
+        key = f"ADD CONSTRAINT {name(names[0][0])} PRIMARY KEY ({mart.key})"
+        connection.execute(f"ALTER TABLE {table.building} {key}".encode())
+        for (index, _), columns in zip(names[1:], mart.indexes, strict=True):
+            connection.execute(f"CREATE INDEX {name(index)} ON {table.building} ({columns})".encode())
         _describe(connection, mart, table.building, "TABLE")
         connection.execute(f"ANALYZE {table.building}".encode())
         swap(connection, table)

@@ -47,7 +47,7 @@ def view_sql(definition: Definition, source: str, extra: Iterable[str]) -> str:
     """Return the SELECT over `source`; raises `ViewError` for what Postgres cannot hold."""
     here = Here("r.resource", "r.resource", "0", count())
     try:
-        joins, cells = _select(definition.select, here)
+        joins, cells = _select(definition.select, here, lift=_iterates(definition.select))
         named = [f"r.{name(column)}" for column in extra]
         named += [f"{cell} AS {name(key)}" for key, cell in cells]
         tests = [f"r.resource_type = {literal(definition.resource)}"]
@@ -68,15 +68,28 @@ def _condition(place: str, node: Node, here: Here) -> str:
 Cells = list[tuple[str, str]]
 
 
-def _select(select: Select, here: Here) -> tuple[list[str], Cells]:
-    """Return the joins that a select adds and its cells, in order."""
+def _iterates(select: Select) -> bool:
+    return bool(select.over or select.union) or any(_iterates(inner) for inner in select.selects)
+
+
+def _select(select: Select, here: Here, *, lift: bool = False) -> tuple[list[str], Cells]:
+    """Return the joins that a select adds and its cells, in order.
+
+    With `lift` what stands outside of an iteration is worked out once a resource, not once a row of it: a resource
+    with 10,000 components would be read as often for every such column.
+    """
     joins: list[str] = []
     if select.over:
         join, here = _iterate(select, here)
         joins.append(join)
     cells = [(column.name, _cell(column, here)) for column in select.columns]
+    if lift and cells and not select.over:
+        row = here.fresh("c")
+        values = ", ".join(f"{cell} AS {name(key)}" for key, cell in cells)
+        joins.append(f"CROSS JOIN LATERAL (SELECT {values} OFFSET 0) AS {row}")
+        cells = [(key, f"{row}.{name(key)}") for key, _ in cells]
     for inner in select.selects:
-        more, found = _select(inner, here)
+        more, found = _select(inner, here, lift=lift and not select.over)
         joins += more
         cells += found
     if select.union:
