@@ -56,7 +56,15 @@ def drop(site: Any, day: Day, folder: str) -> int:
 def start(site: Any, feed: str) -> str:
     """Start a feed's deployment as its schedule would; return the run's id."""
     [deployment] = site.prefect("deployments/filter", deployments={"name": {"any_": [feed]}})
-    return str(site.prefect(f"deployments/{deployment['id']}/create_flow_run")["id"])
+    address = f"{site.environment()['PREFECT_API_URL']}/deployments/{deployment['id']}/create_flow_run"
+    for _ in range(30):
+        # Prefect's server on SQLite says 503 while another write takes long; nothing was made then
+        answer = httpx.post(address, json={}, timeout=60)
+        if answer.status_code != 503:
+            break
+        time.sleep(2)
+    assert answer.is_success, answer.status_code
+    return str(answer.json()["id"])
 
 
 def state_of(site: Any, run: str) -> str:
