@@ -7,9 +7,11 @@ import os
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
 from infra.dev.scratch import scratch_postgres
 
@@ -17,21 +19,33 @@ TEMPLATE = "sluice_template"
 STACK = "tests/e2e/"
 
 
-@pytest.hookimpl(wrapper=True, tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> Iterator[None]:
-    """Give a file's tests to one worker, those of the running stack all to the same one, and begin with these.
+class ByFile(LoadScopeScheduling):
+    """Gives a file's tests to one worker, those of the running stack all to the same one.
 
-    They take longest, and every worker that gets one of them would start a stack and its demo of its own. The groups
-    are named before xdist reads them, the order is made after everybody who shuffles.
+    Every worker that got one of these would start a stack and its demo of its own.
     """
+
+    def _split_scope(self, nodeid: str) -> str:
+        return _scope(nodeid)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByFile:
+    """Let the tests be given to workers as above."""
+    return ByFile(config, log)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the running stack: it takes longest, and may wait on a busy machine."""
+    items.sort(key=lambda item: _scope(item.nodeid) != STACK)
     for item in items:
-        file = item.nodeid.partition("::")[0]
-        item.add_marker(pytest.mark.xdist_group(STACK if file.startswith(STACK) else file))
-        if file.startswith(STACK):
-            # the first one waits for a stack and two demos, on however busy a machine
+        if _scope(item.nodeid) == STACK:
             item.add_marker(pytest.mark.timeout(1800))
-    yield
-    items.sort(key=lambda item: not item.nodeid.startswith(STACK))
+
+
+def _scope(nodeid: str) -> str:
+    return STACK if nodeid.startswith(STACK) else nodeid.partition("::")[0]
 
 
 @pytest.fixture(scope="session")
