@@ -6,13 +6,14 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Any
 
-from mappings.engine.yamlfile import nearest
+from mappings.engine.yamlfile import YamlFile, nearest
 from tasks.destinations import destination_files
 from tasks.destinations import read as read_destination
 from tasks.errors import ConfigError
-from tasks.feed import Feed, load
+from tasks.feed import Feed, find, load
 from tasks.gate.gate import read_checks
 from tasks.pipeline import Pipeline
+from tasks.route.rules import RouteMistake
 from tasks.settings import connection
 from tasks.source.fhir_rest import FhirRestOptions
 from tasks.validate.structure import structure
@@ -34,6 +35,12 @@ def check_feed(name: str) -> list[str]:
     for step in steps:
         try:
             step(feed)
+        except RouteMistake as error:
+            file = YamlFile(find(name))
+            problems += [
+                file.mistake(("route", rule, "when"), text)
+                for rule, text in zip(error.rules, error.problems, strict=True)
+            ]
         except ConfigError as error:
             problems += [f"{feed.name}.yaml: {problem}" for problem in error.problems]
     return problems

@@ -278,12 +278,17 @@ def feed_files() -> dict[str, Path]:
     return {path.stem: path for folder in folders() for path in sorted(folder.glob("*.yaml"))}
 
 
-def load(name: str) -> Feed:
-    """Return the feed of that name, or of a path to a feed file; raises `ConfigError` with every mistake in it."""
+def find(name: str) -> Path:
+    """Return the file of the feed of that name, or of a path to a feed file; raises `ConfigError` where none is."""
     path = Path(name) if name.endswith(".yaml") else feed_files().get(name)
     if path is None:
         raise ConfigError(f"feed {name}: there is no such file{nearest(name, feed_files())}")
-    return read(path)
+    return path
+
+
+def load(name: str) -> Feed:
+    """Return the feed of that name, or of a path to a feed file; raises `ConfigError` with every mistake in it."""
+    return read(find(name))
 
 
 def read(path: Path) -> Feed:

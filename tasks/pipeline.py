@@ -16,7 +16,7 @@ from tasks.feed import Enrichment, Rule
 from tasks.model import DIRECTORY, Conversion, Entry, Finding, Frame, Resource
 from tasks.parse.port import Format
 from tasks.route.enrich import Enricher
-from tasks.route.rules import Decision, compile_rules
+from tasks.route.rules import Columns, Decision, compile_rules
 from tasks.validate import validator
 
 ECHO = "echo"
@@ -62,7 +62,9 @@ class Pipeline:
         self.profile = profile
         self.format: Format = registry.find("formats", format_name)(profile)
         self.converter: Converter = registry.find("converters", format_name)(profile)
-        self.decide: Callable[[Any], Decision] = compile_rules(rules)
+        self.decide: Callable[[Any], Decision] = compile_rules(
+            rules, self.format if isinstance(self.format, Columns) else None
+        )
         self.enrich = Enricher(enrichments)
         self.check = validator(profile.fhir_version).check
         self._known: set[bytes] = set()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from operator import itemgetter
 from typing import Any
@@ -11,6 +11,7 @@ from typing import Any
 from mappings.engine.csv_file import Layout, load
 from mappings.engine.errors import MappingError
 from mappings.engine.model import Profile
+from mappings.engine.yamlfile import nearest
 from tasks.errors import BadRecord, ConfigError
 from tasks.model import BEGIN, Finding, Frame, Parsed, Position
 from tasks.parse.csv_header import match
@@ -163,6 +164,19 @@ class CsvFormat:
         if sizes is None:
             return Parsed(frame, [self._row(frame.data, read_as, width, shape)])
         return Parsed(frame, [self._row(data, read_as, width, shape) for data in _parts(frame.data, sizes)])
+
+    def column(self, name: str) -> Callable[[Sequence[Sequence[str]]], set[str]]:
+        """Return what reads a column's values in a record's rows; raises `ConfigError` where it is not declared."""
+        names = [column.name for column in self.layout.columns]
+        if name not in names:
+            raise ConfigError(f"`{name}` is not a column of the mapping{nearest(name, names)}")
+        place, nothing = names.index(name), self.layout.nulls | {""}
+        return lambda rows: {cell for row in rows if (cell := row[place].strip()) not in nothing}
+
+    def named(self, content: Sequence[Sequence[str]]) -> list[dict[str, str]]:
+        """Return a record's rows with their cells by column."""
+        names = [column.name for column in self.layout.columns]
+        return [dict(zip(names, row, strict=True)) for row in content]
 
     def _row(self, data: bytes, read_as: str, width: int, shape: Any) -> Sequence[str]:
         cells = self._split(self._text(data, read_as))

@@ -2,7 +2,8 @@
 
 A condition is `REF = VALUE`, `REF != VALUE`, `REF in A, B` or `REF valued`, joined by `and`. A reference is an HL7 v2
 field (`MSH-9.1`, `PID-5.7`, `OBX[2]-5.1`), a CSV column or dotted element names of a FHIR resource. A condition on a
-FHIR resource may be FHIRPath behind its type: `Observation: status = 'final' and value.exists()`.
+FHIR resource may be FHIRPath behind its type: `Observation: status = 'final' and value.exists()`. A column whose name
+has spaces stands in quotes: `'Result Status' = F`.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 from mappings.engine.views import ViewError, compile_view
 from tasks import registry
@@ -18,11 +19,31 @@ from tasks.errors import ConfigError
 from tasks.feed import Rule
 
 V2_REFERENCE = re.compile(r"([A-Z][A-Z0-9]{2})(?:\[(\d+)\])?-(\d+)(?:\[(\d+)\])?(?:\.(\d+))?(?:\.(\d+))?")
-CONDITION = re.compile(r"\s*(\S+)\s*(?:(=|!=|\bin\b)\s*(.+?)|(valued))\s*")
+CONDITION = re.compile(r"\s*('[^']+'|\"[^\"]+\"|\S+)\s*(?:(=|!=|\bin\b)\s*(.+?)|(valued))\s*")
 
 FHIRPATH = re.compile(r"\s*([A-Z][A-Za-z]+):\s+(.+)", re.DOTALL)
 
 Test = Callable[[Any], bool]
+Read = Callable[[Any], set[str]]
+
+
+@runtime_checkable
+class Columns(Protocol):
+    """A format of rows whose cells have no names of their own: it knows the declared ones."""
+
+    def column(self, name: str) -> Read:
+        """Return what reads a column in a record's rows; raises `ConfigError` where it is not declared."""
+
+    def named(self, content: Any) -> list[dict[str, str]]:
+        """Return a record's rows as a site's own function takes them: cells by column."""
+
+
+class RouteMistake(ConfigError):
+    """Rules of a route are wrong; `rules` are their numbers from 0, one for each of `problems`."""
+
+    def __init__(self, found: Sequence[tuple[int, str]]) -> None:
+        super().__init__(found[0][1], tuple(text for _, text in found))
+        self.rules = tuple(number for number, _ in found)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,12 +62,20 @@ class Decision:
         return destination not in self.only or resource_type in self.only[destination]
 
 
-def compile_rules(rules: Sequence[Rule]) -> Callable[[Any], Decision]:
-    """Return the function from a record's content to its decision; raises `ConfigError` for a condition's mistake.
+def compile_rules(rules: Sequence[Rule], columns: Columns | None = None) -> Callable[[Any], Decision]:
+    """Return the function from a record's content to its decision; raises `RouteMistake` for conditions' mistakes.
 
-    The first rule that holds decides; a record that no rule takes is dropped with the reason `no-route`.
+    The first rule that holds decides; a record that no rule takes is dropped with the reason `no-route`. With
+    `columns` a condition's references are columns and nothing else.
     """
-    compiled = [(_test(rule.when), _action(rule), rule.go_on) for rule in rules]
+    compiled, wrong = [], []
+    for number, rule in enumerate(rules):
+        try:
+            compiled.append((_test(rule.when, columns), _action(rule, columns), rule.go_on))
+        except ConfigError as error:
+            wrong.append((number, str(error)))
+    if wrong:
+        raise RouteMistake(wrong)
     otherwise = Decision((), "no-route")
 
     def decide(content: Any) -> Decision:
@@ -62,7 +91,7 @@ def compile_rules(rules: Sequence[Rule]) -> Callable[[Any], Decision]:
     return decide
 
 
-def _action(rule: Rule) -> Callable[[Any], Decision | None]:
+def _action(rule: Rule, columns: Columns | None) -> Callable[[Any], Decision | None]:
     fixed = Decision(rule.to, rule.drop, {name: frozenset(rule.only) for name in rule.to} if rule.only else {})
     if rule.call is None:
         return lambda _content: fixed
@@ -70,7 +99,7 @@ def _action(rule: Rule) -> Callable[[Any], Decision | None]:
 
     def act(content: Any) -> Decision | None:
         """None: the next rule decides; a text: dropped for that reason; else those of `to` that it names."""
-        said = chooses(content)
+        said = chooses(columns.named(content) if columns else content)
         if said is None or isinstance(said, str):
             return None if said is None else Decision((), said)
         return replace(fixed, to=tuple(name for name in rule.to if name in set(said)))
@@ -88,12 +117,12 @@ def _both(first: Decision, second: Decision) -> Decision:
     return Decision(tuple(dict.fromkeys((*first.to, *second.to))), None, only)
 
 
-def _test(when: str | None) -> Test:
+def _test(when: str | None, columns: Columns | None) -> Test:
     if when is None:
         return lambda _content: True
-    if path := FHIRPATH.fullmatch(when):
+    if not columns and (path := FHIRPATH.fullmatch(when)):
         return _fhirpath(path[1], path[2])
-    parts = [_comparison(part) for part in re.split(r"\s+and(?:\s+|$)", when)]
+    parts = [_comparison(part, columns) for part in re.split(r"\s+and(?:\s+|$)", when)]
     return lambda content: all(part(content) for part in parts)
 
 
@@ -115,14 +144,15 @@ def _fhirpath(resource_type: str, path: str) -> Test:
     return test
 
 
-def _comparison(text: str) -> Test:
+def _comparison(text: str, columns: Columns | None) -> Test:
     match = CONDITION.fullmatch(text)
     if not match:
         raise ConfigError(
             f"route: `{text}` is not a condition; write `MSH-9.1 = ORU`, `… != …`, `… in A, B` or `… valued`"
         )
     reference, operator, value, _valued = match.groups()
-    read = _reader(reference)
+    reference = reference.strip("'\"")
+    read = columns.column(reference) if columns else _reader(reference)
     if operator is None:
         return lambda content: bool(read(content))
     wanted = {item.strip().strip("'\"") for item in value.split(",")} if operator == "in" else {value.strip("'\"")}
@@ -131,7 +161,7 @@ def _comparison(text: str) -> Test:
     return lambda content: not read(content).isdisjoint(wanted)
 
 
-def _reader(reference: str) -> Callable[[Any], set[str]]:
+def _reader(reference: str) -> Read:
     match = V2_REFERENCE.fullmatch(reference)
     if match is None:
         return lambda content: _plain(content, reference.split("."))
