@@ -112,7 +112,7 @@ def _resources(sample: Sample, roles: dict[str, Look]) -> Iterator[str]:
     if "mrn" in roles or len(patient) >= 3:
         yield from _patient(roles, roles.get("mrn", unique))
     if result:
-        yield from _result(roles, roles.get("order", unique))
+        yield from _result(roles, _result_key(roles, unique))
     if not result and "mrn" not in roles and len(patient) < 3:
         yield f"  row: {GUESS} the columns' names tell nothing"
         yield "    type: Basic"
@@ -153,13 +153,24 @@ def _text(roles: dict[str, Look], role: str) -> bool:
     return role in roles and _declared(roles[role], role) == "string"
 
 
-def _result(roles: dict[str, Look], order: Look) -> Iterator[str]:
+def _result_key(roles: dict[str, Look], unique: Look) -> list[Look]:
+    """Return what tells results apart: the order and the test, else the patient, the test and the time.
+
+    A patient has the same test again: without the time the later result would replace the earlier.
+    """
+    whose = [roles["order"]] if "order" in roles else [roles.get("mrn", unique)]
+    times = [] if "order" in roles else [roles[role] for role in ("when", "news") if role in roles][:1]
+    return [*whose, roles["test"], *times]
+
+
+def _result(roles: dict[str, Look], key: list[Look]) -> Iterator[str]:
     unit = f'"${roles["unit"].name}"' if "unit" in roles else '""'
     yield f"  result: {GUESS} from the columns' names"
     yield "    type: Observation"
-    yield f'    key: ["${order.name}", "${roles["test"].name}"] {GUESS} what makes a result this result'
+    columns = ", ".join(f'"${column.name}"' for column in key)
+    yield f"    key: [{columns}] {GUESS} what makes a result this result"
     yield "    elements:"
-    yield f"      status: final {GUESS} no column says it"
+    yield f"      status: final {GUESS} for every row; a column that says it has to be mapped"
     yield f'      code: {{coding: [{{code: "${roles["test"].name}"}}]}} {GUESS} the system is missing'
     if "mrn" in roles:
         yield "      subject: {ref: patient}"

@@ -135,8 +135,9 @@ class BundleReader:
             self._links = {}
             named = False
         while (name := self._next_name()) is not None:
-            if name == b'"entry"' and self._scan.peek() == "[":
-                self._scan.take()
+            if name == b'"entry"':
+                # entries that are not in a list are none that one may pass over in silence
+                self._expect("[")
                 yield from self._array()
             elif name == b'"resourceType"':
                 named = self._scan.value(_WORD) == b'"Bundle"'

@@ -129,3 +129,14 @@ def test_a_sample_that_cannot_be_read_says_why(tmp_path, name, said):
 def test_a_name_that_is_no_feeds_name_is_refused(tmp_path):
     with pytest.raises(ConfigError, match=r"<partner>\.<feed>"):
         drafted(tmp_path, "s.csv", b"id,name\n1,a\n", "Lab Results")
+
+
+def test_a_patients_second_result_of_a_test_is_not_the_first_ones_correction(tmp_path):
+    data = b"PatientID,LastName,TestCode,Result,CollectedAt\n1,Doe,GLU,5.1,2026-03-01 08:15\n"
+    data += b"2,Roe,GLU,6,2026-03-01 09:00\n"
+    out = drafted(tmp_path, "sample.csv", data)
+    profile = Profile("p", str(out["mapping"]), "America/New_York")
+    form, converter = CsvFormat(profile), CsvConverter(profile)
+    later = data + b"1,Doe,GLU,4.9,2026-03-02 08:15\n"
+    made = [entry.resource for frame in form.split([later]) for entry in converter.convert(form.parse(frame)).entries]
+    assert len({one["id"] for one in made if one["resourceType"] == "Observation"}) == 3

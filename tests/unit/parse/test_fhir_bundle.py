@@ -150,6 +150,13 @@ def test_what_is_no_bundle_is_refused_as_a_whole(data: bytes) -> None:
     assert caught.value.findings[0].code == "not-a-bundle"
 
 
+@pytest.mark.parametrize("entry", [b'{"resource": {"resourceType": "Patient"}}', b"null", b'"x"', b"1"])
+def test_entries_that_are_no_list_are_not_passed_over(entry: bytes) -> None:
+    with pytest.raises(BadRecord) as caught:
+        frames(b'{"resourceType": "Bundle", "type": "collection", "entry": ' + entry + b"}")
+    assert caught.value.findings[0].code == "not-a-bundle"
+
+
 def test_an_empty_bundle_has_no_records() -> None:
     assert (
         frames(b'{"resourceType":"Bundle","type":"searchset"}')
