@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Annotated, Any
 
 import typer
 
 if TYPE_CHECKING:
+    from mappings.engine.model import Profile
     from tasks.model import Frame
     from tasks.pipeline import Pipeline
 
@@ -27,6 +29,9 @@ def convert(
     mapping: Annotated[str, typer.Option(help="The mapping: v2, or a file's stem under mappings/csv.")] = "",
     partner: Annotated[str, typer.Option(help="Whose identifiers these are; also the name of the overlay.")] = "local",
     timezone: Annotated[str, typer.Option(help="The zone of times without an offset, e.g. America/New_York.")] = "",
+    fhir_version: Annotated[
+        str, typer.Option("--fhir-version", help="The version of FHIR that comes in and goes out: 4.0.1 or 5.0.0.")
+    ] = "4.0.1",
     coverage: Annotated[bool, typer.Option(help="Say instead how much of HL7's v2-to-FHIR guide is mapped.")] = False,
 ) -> None:
     """Convert files and print one line of JSON a record: source, index, bundle, findings.
@@ -40,10 +45,11 @@ def convert(
         return
     if not paths:
         raise typer.BadParameter("which file? give a path, or - for standard input")
+    profile = _profile(mapping, partner, timezone, fhir_version)
     failed = False
     for path in paths:
         with _open(path) as stream:
-            failed = _file(path, stream, format_name, mapping, partner, timezone or None) or failed
+            failed = _file(path, stream, format_name, profile) or failed
     if failed:
         raise typer.Exit(1)
 
@@ -59,12 +65,20 @@ def _open(path: str) -> IO[bytes]:
         raise ConfigError(f"{path}: {error.strerror}; give the path of a file that can be read") from None
 
 
-def _file(path: str, stream: IO[bytes], format_name: str, mapping: str, partner: str, timezone: str | None) -> bool:
+def _profile(mapping: str, partner: str, timezone: str, fhir_version: str) -> Profile:
+    from mappings.engine.model import Profile
+
+    if fhir_version not in {"4.0.1", "5.0.0"}:
+        raise typer.BadParameter("--fhir-version is 4.0.1 (R4) or 5.0.0 (R5)")
+    return Profile(partner, mapping, timezone or None, fhir_version=fhir_version)
+
+
+def _file(path: str, stream: IO[bytes], format_name: str, profile: Profile) -> bool:
     from mappings.engine.json import dumps
     from tasks.errors import BadRecord
 
     head = stream.read(_CHUNK)
-    pipeline = _pipeline(path, head, format_name, mapping, partner, timezone)
+    pipeline = _pipeline(path, head, format_name, profile)
     failed = False
     try:
         for frame in pipeline.format.split(_chunks(head, stream)):
@@ -85,15 +99,14 @@ def _chunks(head: bytes, stream: IO[bytes]) -> Iterator[bytes]:
         head = stream.read(_CHUNK)
 
 
-def _pipeline(path: str, head: bytes, format_name: str, mapping: str, partner: str, timezone: str | None) -> Pipeline:
-    from mappings.engine.model import Profile
+def _pipeline(path: str, head: bytes, format_name: str, profile: Profile) -> Pipeline:
     from tasks.errors import ConfigError
     from tasks.pipeline import Pipeline
 
     name = format_name or guess(head)
-    if name == "csv" and not mapping:
+    if name == "csv" and not profile.mapping:
         raise ConfigError(f"{path}: looks like CSV: say with --mapping which mapping file is meant (mappings/csv)")
-    return Pipeline(Profile(partner, mapping or "v2", timezone), name)
+    return Pipeline(replace(profile, mapping=profile.mapping or "v2"), name)
 
 
 def guess(head: bytes) -> str:

@@ -17,6 +17,8 @@ class Hl7v2Converter:
 
     def __init__(self, profile: Profile) -> None:
         """Compile the maps; raises `ConfigError`, a line for every mistake in them, or for an unknown time zone."""
+        if profile.fhir_version != "4.0.1":
+            raise ConfigError(f"`fhir_version`: HL7 v2 becomes FHIR 4.0.1, not {profile.fhir_version}")
         self.profile = profile
         if profile.timezone is not None:
             _known(profile.timezone)

@@ -45,7 +45,7 @@ class _Builder:
         for name, prop in shape.properties.items():
             properties[name] = self._property(prop, shape)
             if prop.primitive:
-                properties[f"_{name}"] = _many(self._nullable_element()) if prop.many else self._ref("Element")
+                properties[f"_{name}"] = self._extensions() if prop.many else self._ref("Element")
         schema: Schema = {"type": "object", "properties": properties, "additionalProperties": False}
         if type_name not in self.structure.resources:
             schema["minProperties"] = 1
@@ -57,6 +57,10 @@ class _Builder:
             self.defs[type_name] = {}
             self._wanted.append(type_name)
         return {"$ref": f"#/$defs/{type_name}"}
+
+    def _extensions(self) -> Schema:
+        """Return that one of the elements beside a list of primitives is one: a null there has to say something."""
+        return {**_many(self._nullable_element()), "contains": {"type": "object"}, "title": "fhir-empty"}
 
     def _nullable_element(self) -> Schema:
         if "Element?" not in self.defs:

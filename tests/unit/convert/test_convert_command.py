@@ -11,6 +11,9 @@ import pytest
 
 from deployments.cli.convert import guess
 from mappings.engine.json import loads
+from mappings.engine.model import Profile
+from tasks.errors import ConfigError
+from tasks.pipeline import Pipeline
 
 CASES = Path(__file__).parents[2] / "golden" / "v2"
 
@@ -69,3 +72,17 @@ def test_misuse_is_one_line_and_2(arguments: list[str]) -> None:
 )
 def test_the_format_is_seen_from_the_content(head: bytes, expected: str) -> None:
     assert guess(head) == expected
+
+
+def test_each_version_of_fhir_is_held_to_its_own_definitions() -> None:
+    given = b'{"resourceType":"Encounter","id":"a","status":"completed"}\n'
+    given += b'{"resourceType":"Encounter","id":"b","status":"finished","class":{"code":"AMB"}}\n'
+    _, r5, _ = sluice("--fhir-version", "5.0.0", "-", given=given)
+    _, r4, _ = sluice("-", given=given)
+    assert [bool(line["bundle"]) for line in r5] == [True, False]
+    assert [bool(line["bundle"]) for line in r4] == [False, True]
+
+
+def test_hl7_v2_as_another_version_than_its_maps_make_is_told_before_a_message_is_read() -> None:
+    with pytest.raises(ConfigError, match=r"becomes FHIR 4\.0\.1, not 5\.0\.0"):
+        Pipeline(Profile("p", timezone="UTC", fhir_version="5.0.0"), "hl7v2")

@@ -96,6 +96,9 @@ def test_a_valid_resource_has_no_findings(resource: dict[str, Any]) -> None:
         ({**PATIENT, "name": [{}]}, "fhir-empty", "Patient.name[0]"),
         ({**PATIENT, "name": [{"family": ""}]}, "fhir-empty", "Patient.name[0].family"),
         ({**PATIENT, "name": [{"given": ["A", None]}]}, "fhir-empty", "Patient.name[0].given"),
+        ({**PATIENT, "name": [{"given": ["A", None], "_given": [None]}]}, "fhir-empty", "Patient.name[0].given"),
+        ({**PATIENT, "name": [{"given": [None], "_given": [None]}]}, "fhir-empty", "Patient.name[0].given"),
+        ({**PATIENT, "name": [{"_given": [None, None]}]}, "fhir-empty", "Patient.name[0].given"),
         (
             {**PATIENT, "contained": [{"resourceType": "Patients"}]},
             "fhir-unknown-type",
