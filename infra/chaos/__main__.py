@@ -27,12 +27,13 @@ def main() -> int:
     """Run; return the process's exit code."""
     parser = argparse.ArgumentParser(prog="make chaos", description=__doc__)
     parser.add_argument("--kills", type=int, default=200)
-    parser.add_argument("--orchestrated", type=int, default=40, help="how many of them are of runs through Prefect")
+    parser.add_argument("--orchestrated", type=int, help="how many of them are of runs through Prefect; a fifth")
     parser.add_argument("--seed", type=int, default=secrets.randbelow(1_000_000))
     options = parser.parse_args()
-    _tell(f"chaos: seed {options.seed}, {options.kills} kills, {options.orchestrated} of them through Prefect")
+    orchestrated = -(-options.kills // 5) if options.orchestrated is None else options.orchestrated
+    _tell(f"chaos: seed {options.seed}, {options.kills} kills, {orchestrated} of them through Prefect")
     began = time.monotonic()
-    todo = plan(options.seed, options.kills, options.orchestrated)
+    todo = plan(options.seed, options.kills, orchestrated)
     with tempfile.TemporaryDirectory(prefix="sluice-chaos-") as folder:
         feeds = write_feeds(Path(folder) / "feeds")
         with site(Path(folder) / "chaos", feeds) as made:
