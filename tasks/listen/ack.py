@@ -172,9 +172,10 @@ def _type(header: Header) -> bytes:
     """MSH-9 of the acknowledgement: the trigger event since 2.2, the structure since 2.3.1."""
     _, trigger = header.type
     version = header.version or (2, 5, 1)
-    if not trigger or version < (2, 2):
+    # what cannot be an event (table 0003) is somebody's data in the wrong place, and is not repeated
+    if not (len(trigger) == 3 and trigger.isascii() and trigger.isalnum()) or version < (2, 2):
         return b"ACK"
-    parts = [b"ACK", trigger.encode("ascii", "replace")]
+    parts = [b"ACK", trigger.encode("ascii")]
     return header.component.join(parts if version < (2, 3, 1) else [*parts, b"ACK"])
 
 

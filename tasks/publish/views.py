@@ -7,6 +7,7 @@ is noted in `ops.view_backlog`, and one short transaction works that off and put
 from __future__ import annotations
 
 import hashlib
+import re
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -55,6 +56,10 @@ COMMENT ON COLUMN ops.view_backlog.name IS 'Name in the schema core';
 COMMENT ON COLUMN ops.view_backlog.resource_type IS 'FHIR resource type';
 COMMENT ON COLUMN ops.view_backlog.id IS 'Id of the resource';
 """
+_MADE = b"""
+SELECT %s <@ ARRAY(SELECT attname::text FROM pg_attribute WHERE attrelid = to_regclass('ops.view_definition'))
+"""
+_COLUMNS = re.findall(r"ADD COLUMN IF NOT EXISTS (\w+)", _STATE.decode())
 _BROKEN = b"UPDATE ops.view_definition SET hash = NULL, problem = %s WHERE name = %s"
 
 
@@ -68,7 +73,7 @@ def ensure_tables(connection: Connection, views: Iterable[View]) -> list[str]:
     """
     tables = _tables(views)
     with alone(connection):
-        connection.execute(_STATE)
+        _ensure_state(connection)
         return [table.name for table in tables if _ensure(connection, table)]
 
 
@@ -113,7 +118,7 @@ def _keep(connection: Connection, table: tuple[str, str, str, str], changed: str
 def drop_tables(connection: Connection, keep: Iterable[str]) -> list[str]:
     """Drop the tables of views that are not named in `keep`; return their names."""
     with alone(connection):
-        connection.execute(_STATE)
+        _ensure_state(connection)
         gone = connection.execute(
             b"SELECT name FROM ops.view_definition WHERE name <> ALL(%s) ORDER BY name", (list(keep),)
         ).fetchall()
@@ -122,6 +127,12 @@ def drop_tables(connection: Connection, keep: Iterable[str]) -> list[str]:
                 connection.execute(f"DROP TABLE IF EXISTS core.{name(view)}".encode())
                 connection.execute(b"DELETE FROM ops.view_definition WHERE name = %s", (view,))
     return [view for (view,) in gone]
+
+
+def _ensure_state(connection: Connection) -> None:
+    # ALTER TABLE that changes nothing waits all the same for every publishing transaction, and holds up those after it
+    if connection.execute(_MADE, (_COLUMNS,)).fetchone() != (True,):
+        connection.execute(_STATE)
 
 
 def _tables(views: Iterable[View]) -> list[ViewTable]:

@@ -106,9 +106,11 @@ def test_promise_4_nothing_silent(sites: Callable) -> None:
 
 
 def test_promise_5_patients_data_stays_in_landing_store_and_destinations(sites: Callable) -> None:
-    """Not in a log, an error, a receipt or the ledger: a good record, a bad one, and a run that fails."""
+    """Not in a log, an error, a receipt or the ledger: a good record, one of no known kind, a bad one, a bad run."""
     site = sites("five")
-    drop(site, "day.hl7", message("1"), message("2").replace(b"ADT^A01", MARKER_NAME.encode() + b"^A01"))
+    kind, marker = b"ADT^A01^ADT_A01", MARKER_NAME.encode()
+    unknown, bad = (message(mrn).replace(kind, said) for mrn, said in (("2", marker + b"^A01"), ("3", b"^" + marker)))
+    drop(site, "day.hl7", message("1"), unknown, bad)
     there = site.env["SLUICE_CONNECTION_EHR"]
     site.env["SLUICE_CONNECTION_EHR"] = json.dumps({"base_url": "http://127.0.0.1:9"})
     site.run(HL7)
@@ -122,7 +124,8 @@ def test_promise_5_patients_data_stays_in_landing_store_and_destinations(sites: 
         said += str(ask(site, f"select to_jsonb(t)::text from ledger.{table} t"))
     said += "".join(data.decode("utf-8", "replace") for data in site.given().values())
     assert MARKER_NAME not in said
-    assert ask(site, "select count(*) from core.patient where family = 'Zzyzxmarker'") == [(1,)]
+    assert ask(site, "select count(*) from core.patient where family = 'Zzyzxmarker'") == [(2,)]
+    assert ask(site, "select published, quarantined from ops.delivery") == [(2, 1)]
 
 
 def test_promise_6_the_ledger_is_the_truth(sites: Callable) -> None:

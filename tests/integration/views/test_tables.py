@@ -82,6 +82,16 @@ def test_a_view_that_did_not_change_is_not_built_again(store: Connection) -> Non
     assert ensure_tables(store, [people()]) == ["people"]
 
 
+def test_tables_that_stand_wait_for_no_transaction_that_publishes(store: Connection, views_url: str) -> None:
+    """A publishing process that is frozen must not hold up a start of the stack, nor those who publish after it."""
+    ensure_tables(store, [people()])
+    with psycopg.connect(views_url) as publishing:
+        publishing.execute(b"SELECT * FROM ops.view_definition FOR SHARE")
+        store.execute(b"SET lock_timeout = '1s'")
+        assert ensure_tables(store, [people()]) == []
+        assert drop_tables(store, ["people"]) == []
+
+
 def test_a_refresh_touches_the_changed_resources_and_no_other(store: Connection) -> None:
     put(store, ada(), BO)
     ensure_tables(store, [people()])
