@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -60,3 +61,23 @@ def gate_reject(batch: Batch, reason: Reason, json: Json = False) -> None:
         as_json({"batch": batch, "discarded": count})
     else:
         print(f"batch {batch}: {count} records discarded, nothing of them was published")
+
+
+def gate_docs(
+    feed: Annotated[str, typer.Argument(help="A feed's name.")],
+    to: Annotated[Path, typer.Option(help="Folder for the pages; it does not exist yet or is empty.")],
+    last: Annotated[int, typer.Option(min=1, max=1000, help="So many batches, the newest ones.")] = 20,
+    json: Json = False,
+) -> None:
+    """Write great-expectations' Data Docs of what the gate said of a feed's batches; no value is in them."""
+    from tasks.feed import load
+    from tasks.gate.docs import write
+    from tasks.ledger.db import connect
+    from tasks.settings import settings
+
+    with connect(settings().warehouse_url) as connection:
+        pages = write(connection, load(feed), to, last)
+    if json:
+        as_json(pages)
+    else:
+        table(pages, ["batch", "table", "held", "failed", "page"])

@@ -70,7 +70,10 @@ GROUPS: dict[str, tuple[str, tuple[Callable[..., None], ...]]] = {
     "landing": ("Look after what was landed.", (erase.rewrap,)),
     "listen": ("Listen for messages and files that partners send.", (listen.mllp, listen.http)),
     "feed": ("Check, draft and try feed files.", (feeds.check, draft.draft, lab.feed_test)),
-    "gate": ("Decide about batches that a check holds.", (gate.gate_list, gate.gate_release, gate.gate_reject)),
+    "gate": (
+        "Decide about batches that a check holds.",
+        (gate.gate_list, gate.gate_release, gate.gate_reject, gate.gate_docs),
+    ),
     "patient": ("See merged patients, and take a merge back.", (patient.patient_merges, patient.patient_unmerge)),
     "partner": ("What a partner would get back.", (partner.check,)),
     "quarantine": (

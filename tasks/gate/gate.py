@@ -7,9 +7,10 @@ fails holds the batch; the others are counted. Results are booleans: no value le
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from itertools import chain
 from typing import Any
 
@@ -39,13 +40,17 @@ class Check:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """Whether an expectation held; `place` is the column, or empty for the table itself."""
+    """Whether an expectation held; `place` is the column, or empty for the table itself.
+
+    - `asked` is what the checks file asked of it then, which it may not ask any more.
+    """
 
     table: str
     expectation: str
     place: str
     severity: str
     held: bool
+    asked: Mapping[str, Any] = field(default_factory=dict)
 
 
 def read_checks(name: str) -> list[Check]:
@@ -75,7 +80,13 @@ def _check(file: YamlFile, table: str, number: int, item: Any) -> Check:
     if severity not in SEVERITIES:
         wrong = f"{severity} is no severity{nearest(severity, SEVERITIES)}"
         raise ConfigError(file.mistake([table, number, "severity"], wrong))
-    return Check(table, item["type"], item.get("kwargs", {}), severity)
+    kwargs = item.get("kwargs", {})
+    try:
+        json.dumps(kwargs, allow_nan=False)
+    except (TypeError, ValueError):
+        wrong = "an expectation's `kwargs` are texts, finite numbers and lists of them: no infinity, no NaN"
+        raise ConfigError(file.mistake([table, number, "kwargs"], wrong)) from None
+    return Check(table, item["type"], kwargs, severity)
 
 
 def decide(
@@ -123,7 +134,7 @@ def open_window(connection: Connection, feed: Feed, seconds: float) -> Window:
     tables = dict.fromkeys(check.table for check in read_checks(feed.checks)) if feed.checks else ()
     if feed.checks:
         # its import takes seconds: not those of the first batch
-        _great_expectations()
+        great_expectations()
     return Window(connection, feed.name, tables, seconds)
 
 
@@ -165,17 +176,18 @@ def _frame(connection: Connection, batch_id: int, table: str, window: Window | N
     return pd.DataFrame(rows, columns=columns(table))
 
 
-def _great_expectations() -> Any:
+def great_expectations() -> Any:
+    """Return the library, imported when it is needed: that takes seconds."""
     # statistics about use are not sent from a hospital
     os.environ["GX_ANALYTICS_ENABLED"] = "false"
-    import great_expectations
+    import great_expectations as library
 
-    return great_expectations
+    return library
 
 
 def _validate(table: str, frame: Any, checks: list[Check]) -> list[Result]:
     """Run the expectations; one that cannot be evaluated (a column that is not there) did not hold."""
-    gx = _great_expectations()
+    gx = great_expectations()
     from great_expectations.data_context.types.base import ProgressBarsConfig
     from great_expectations.expectations.expectation_configuration import ExpectationConfiguration
 
@@ -191,6 +203,13 @@ def _validate(table: str, frame: Any, checks: list[Check]) -> list[Result]:
     configs = [(said.expectation_config, said.success) for said in outcome.results]
     held = {config.meta["number"]: bool(success) for config, success in configs if config and config.meta}
     return [
-        Result(table, check.type, str(check.kwargs.get("column", "")), check.severity, held.get(number, False))
+        Result(
+            table,
+            check.type,
+            str(check.kwargs.get("column", "")),
+            check.severity,
+            held.get(number, False),
+            dict(check.kwargs),
+        )
         for number, check in enumerate(checks)
     ]

@@ -50,7 +50,8 @@ ROWS = "id,name,born,at\n1,Okafor,01/31/1980,2026-03-09T10:00:00\n2,Adams,31.01.
 
 @pytest.fixture
 def bring_about(site, adt, tmp_path, monkeypatch):
-    """Bring about the incident of a section."""
+    """Bring about the incident of a section; what a command writes is written beside it."""
+    monkeypatch.chdir(tmp_path)
 
     def remap(text):
         path = tmp_path / f"people-{len(list(tmp_path.glob('people-*')))}.yaml"
