@@ -10,13 +10,14 @@ from mappings.engine.elements import r4
 from tasks.model import Conversion, Entry
 
 CLEARED = "urn:sluice:cleared"
+DELETED = "urn:sluice:deleted"
 
 
 def bundle(conversion: Conversion) -> dict[str, Any]:
     """Return a Bundle: a message where a MessageHeader leads, a collection otherwise.
 
     `fullUrl` is `urn:uuid:` and the entry's id (two resources of one id get one of type and id); what `""` cleared
-    stands in the entry's extensions.
+    stands in the entry's extensions, and so does that a thing is withdrawn: its resource may be type and id alone.
     """
     entries = sorted(conversion.entries, key=lambda entry: entry.resource["resourceType"] != "MessageHeader")
     urls = _urls(entries)
@@ -56,8 +57,9 @@ def _named(text: str) -> str:
 def _entry(entry: Entry, urls: dict[str, str]) -> dict[str, Any]:
     resource = entry.resource
     result: dict[str, Any] = {"fullUrl": urls[f"{resource['resourceType']}/{resource['id']}"]}
-    if entry.cleared:
-        result["extension"] = [{"url": CLEARED, "valueString": path} for path in entry.cleared]
+    if entry.cleared or entry.deleted:
+        withdrawn = [{"url": DELETED, "valueBoolean": True}] if entry.deleted else []
+        result["extension"] = [*withdrawn, *({"url": CLEARED, "valueString": path} for path in entry.cleared)]
     result["resource"] = _pointed(resource, urls)
     return result
 

@@ -86,3 +86,11 @@ def test_each_version_of_fhir_is_held_to_its_own_definitions() -> None:
 def test_hl7_v2_as_another_version_than_its_maps_make_is_told_before_a_message_is_read() -> None:
     with pytest.raises(ConfigError, match=r"becomes FHIR 4\.0\.1, not 5\.0\.0"):
         Pipeline(Profile("p", timezone="UTC", fhir_version="5.0.0"), "hl7v2")
+
+
+def test_a_withdrawn_thing_is_not_printed_as_one_that_stands() -> None:
+    entries = b'{"request": {"method": "DELETE", "url": "Patient/7"}},{"resource":{"resourceType":"Patient","id":"8"}}'
+    given = b'{"resourceType": "Bundle", "type": "transaction", "entry": [' + entries + b"]}"
+    _, lines, _ = sluice("--format", "fhir-bundle", "-", given=given)
+    marks = [line["bundle"]["entry"][0].get("extension") for line in lines]
+    assert marks == [[{"url": "urn:sluice:deleted", "valueBoolean": True}], None]
