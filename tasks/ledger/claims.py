@@ -63,10 +63,11 @@ def claim_within(url: str, name: str, run_id: str | None, lease: float, patience
 def check(connection: Connection, name: str, token: int) -> None:
     """Raise `LeaseLost` where `token` is no longer the newest of `name`; holds it still until the transaction ends.
 
-    The session bears the token meanwhile, by which a successor finds it.
+    The session bears the token meanwhile, by which a successor finds it. A key share lock lets the lease be renewed
+    beside it, however long the transaction takes, and keeps a successor out, who asks for the whole row.
     """
     row = connection.execute(
-        "select token, set_config('application_name', %s, true) from ledger.claim where name = %s for share",
+        "select token, set_config('application_name', %s, true) from ledger.claim where name = %s for key share",
         (_bearer(token), name),
     ).fetchone()
     if row is None or row[0] != token:
@@ -117,17 +118,19 @@ def _bearer(token: int) -> str:
 
 
 def _bump(connection: Connection, name: str, run_id: str | None, lease: float, gone: bool) -> Any:
-    return connection.execute(
-        """
-        insert into ledger.claim as c (name, token, run_id, lease_until)
-        values (%(name)s, nextval('ledger.token'), %(run)s, now() + make_interval(secs => %(lease)s))
-        on conflict (name) do update
-            set token = excluded.token, run_id = excluded.run_id, lease_until = excluded.lease_until
-            where %(gone)s or c.lease_until < now()
-        returning token
-        """,
-        {"name": name, "run": run_id, "lease": lease, "gone": gone},
-    ).fetchone()
+    with connection.transaction():
+        connection.execute("select from ledger.claim where name = %s for update", (name,))
+        return connection.execute(
+            """
+            insert into ledger.claim as c (name, token, run_id, lease_until)
+            values (%(name)s, nextval('ledger.token'), %(run)s, now() + make_interval(secs => %(lease)s))
+            on conflict (name) do update
+                set token = excluded.token, run_id = excluded.run_id, lease_until = excluded.lease_until
+                where %(gone)s or c.lease_until < now()
+            returning token
+            """,
+            {"name": name, "run": run_id, "lease": lease, "gone": gone},
+        ).fetchone()
 
 
 def _renew(url: str, name: str, token: int, lease: float, stop: threading.Event) -> None:

@@ -61,11 +61,20 @@ def open_delivery(connection: Connection, feed: Feed, offer: Offer, run_id: str 
     return int(row[0])
 
 
-LANDED = """
+REPEATED = """
+{0}.state = 'duplicate' and exists (
+    select from ledger.delivery e
+    where e.feed = {0}.feed and e.name = {0}.name and e.id < {0}.id and e.sha256 = {0}.sha256
+      and e.state in ('landed', 'read', 'duplicate')
+)"""
+"""What came before under its own name says nothing new: not even that it is the name's last word again."""
+
+LANDED = f"""
 with me as (select id, feed, name from ledger.delivery where id = %(id)s),
 predecessor as (
     select d.id, d.sha256 from ledger.delivery d, me
     where d.feed = me.feed and d.name = me.name and d.id < me.id and d.state in ('landed', 'read', 'duplicate')
+      and not ({REPEATED.format("d")})
     order by d.id desc limit 1
 ),
 newest as (
@@ -76,13 +85,16 @@ newest as (
 twin as (
     select coalesce(d.duplicate_of, d.id) as id from ledger.delivery d, me
     where d.feed = me.feed and d.sha256 = %(sha)s and d.id <> me.id and d.state in ('landed', 'read', 'duplicate')
-      -- what was replaced under its name, or by another full delivery, stands no more: then this is the newest word
-      and not (%(replaces)s and exists (
-        select from ledger.delivery later
-        where later.feed = d.feed and later.name = d.name and later.id > d.id and later.id <> me.id
-          and later.state in ('landed', 'read', 'duplicate')
+      and (d.name = me.name or not %(replaces)s or (
+        -- what was replaced under another name stands no more: then this is news
+        not ({REPEATED.format("d")})
+        and not exists (
+            select from ledger.delivery later
+            where later.feed = d.feed and later.name = d.name and later.id > d.id and later.id <> me.id
+              and later.state in ('landed', 'read', 'duplicate') and not ({REPEATED.format("later")})
+        )
+        and not exists (select from predecessor p where p.sha256 <> %(sha)s)
       ))
-      and not (%(replaces)s and exists (select from predecessor p where p.sha256 <> %(sha)s))
       and not (%(full)s and exists (select from newest n where n.sha256 <> %(sha)s))
     order by (d.name = me.name) desc, d.id desc limit 1
 )
@@ -93,7 +105,7 @@ update ledger.delivery d set
     state = case when exists (select from twin) then 'duplicate' else 'landed' end
 where d.id = %(id)s and d.state = 'landing'
 returning d.duplicate_of, d.corrects
-"""
+"""  # noqa: S608 (made of constants)
 
 
 def landed(
@@ -108,9 +120,9 @@ def landed(
 ) -> Verdict:
     """Commit that the delivery's bytes are kept, and say what it is beside its feed's earlier ones.
 
-    The same bytes as an earlier delivery's that stands: a duplicate. The same name with other bytes: a correction,
-    which `replaces` its predecessor unless the feed adds, so that A, B, A under one name ends with A. A `full` one
-    speaks for everything that came before it.
+    The same bytes under the same name, however often it was corrected since, or as another name's last word: a
+    duplicate. The same name with other bytes: a correction, which `replaces` its predecessor unless the feed adds. A
+    `full` one speaks for everything that came before it, so that A, B, A ends with A.
     """
     params = {"id": delivery_id, "object": obj, "size": size, "sha": sha256, "replaces": replaces, "full": full}
     row = connection.execute(LANDED, params).fetchone()

@@ -106,12 +106,17 @@ class MemoryLedger:
         if me.state != "landing":
             raise LeaseLost(f"delivery {delivery_id}: another worker has landed it; this one changes nothing")
         others = [one for one in self._of(me.feed) if one.id != me.id and one.state != "landing"]
-        newest = {one.offer.name: one for one in others}
-        before = newest.get(me.offer.name)
-        twins = (
-            [one for one in newest.values() if one.sha256 == sha256] if not before or before.sha256 == sha256 else []
-        )
-        twin = before if before in twins else next(iter(twins), None)
+        again = [one for one in others if (one.offer.name, one.sha256) == (me.offer.name, sha256)]
+        words: dict[str, _Delivery] = {}
+        for one in others:
+            said = {
+                earlier.sha256 for earlier in others if earlier.offer.name == one.offer.name and earlier.id < one.id
+            }
+            if one.state != "duplicate" or one.sha256 not in said:
+                words[one.offer.name] = one
+        before = words.get(me.offer.name)
+        stands = [one for one in words.values() if one.sha256 == sha256] if not before else []
+        twin = next(iter([*again[-1:], *stands]), None)
         me.object, me.sha256, me.landed_at, me.state = obj, sha256, datetime.now(UTC), "landed"
         if twin is not None:
             me.duplicate_of, me.state = twin.duplicate_of or twin.id, "duplicate"

@@ -169,16 +169,17 @@ def test_a_fact_falls_back_on_the_other_words_of_another_file_and_goes_with_them
     assert there(site) == ["c", "d"]
 
 
-def test_a_file_that_returns_to_its_first_bytes_is_a_correction_of_the_second(site, sound):
+def test_a_file_that_comes_again_after_its_correction_is_a_duplicate_and_the_correction_stands(site, sound):
     site.configure(CHANGES)
     for text in (people("a", "b"), people("b", "c"), people("a", "b")):
         site.write("day", text)
         site.run()
-    assert there(site) == ["a", "b"]
-    assert site.rows("select state, corrects from ledger.delivery order by id")[2] == ("read", 2)
-    site.write("day", people("a", "b") + "\n")
+    assert there(site) == ["b", "c"]
+    assert site.rows("select state, duplicate_of from ledger.delivery order by id")[2] == ("duplicate", 1)
+    site.write("day", people("a", "d"))
     site.run()
-    assert there(site) == ["a", "b"]
+    assert there(site) == ["a", "d"]
+    assert site.rows("select corrects from ledger.delivery order by id")[3] == (2,)
 
 
 def test_a_file_sent_under_two_names_stands_until_both_are_corrected(site, sound):

@@ -42,7 +42,7 @@ def test_everything_that_is_missing_is_told_at_once() -> None:
 @pytest.mark.usefixtures("_whole")
 def test_what_is_not_said_has_its_default(tmp_path: Path) -> None:
     found = settings()
-    assert (found.batch_records, found.lease_seconds) == (10_000, 60)
+    assert (found.batch_records, found.lease_seconds) == (5000, 60)
     assert found.landing == str(tmp_path / "landing")
     assert found.landing_keys == {"one": b"k" * 32}
 
