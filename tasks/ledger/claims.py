@@ -108,7 +108,9 @@ def _end_frozen(connection: Connection, name: str) -> bool:
     if held is None:
         return False
     ended = connection.execute(
-        "select pg_terminate_backend(pid, 5000) from pg_stat_activity where application_name = %s", (_bearer(held[0]),)
+        "select pg_terminate_backend(pid, 5000) from pg_stat_activity "
+        "where application_name = %s and datname = current_database()",
+        (_bearer(held[0]),),
     ).fetchall()
     return bool(ended)
 

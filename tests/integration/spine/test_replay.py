@@ -89,7 +89,7 @@ def desk(site, tmp_path):
     site.write("people.csv", ROWS)
     counts = site.run()
     assert (counts["received"], counts["quarantined"], counts["in_flight"]) == (2, 1, 1)
-    confirm(site)
+    assert confirm(site), "nothing waited for the destination"
     return made
 
 
