@@ -57,6 +57,8 @@ QUERIES: Mapping[str, str] = {
 SERVER = """
 select type || '/' || id, deleted || ' ' || encode(digest, 'hex') from {schema}.version where superseded = 'infinity'
 """
+_NUMBERS = re.compile(r"(\bdelivery |(?:^|\r)(?:MSH(?:\|[^|\r]*){8}|[FB]HS(?:\|[^|\r]*){9})\|)\d+")
+"""Where a receipt names a delivery: in words, or as the control id of a batch or of an acknowledgement (HL7 2.15)."""
 SOUND = "select delivery_id::text from ops.invariant"
 
 
@@ -117,8 +119,7 @@ def of_receipts(files: Mapping[str, bytes]) -> Facts:
             text = json.dumps(_timeless(json.loads(text)), sort_keys=True)
         else:
             text = re.sub(r"\d{4}-\d\d-\d\dT[\d:]+\+00:00|\d{14}\+0000", "TIME", text)
-            text = re.sub(rf"\b{number[1]}\b", "NUMBER", text)
-            text = re.sub(r"delivery \d+", "delivery NUMBER", text)
+            text = _NUMBERS.sub(r"\1NUMBER", text)
         facts.setdefault(f"{name[: number.start()]} {number[2]}", []).append(hashlib.sha256(text.encode()).hexdigest())
     return {name: " ".join(sorted(digests)) for name, digests in facts.items()}
 
