@@ -301,3 +301,13 @@ def test_directory_entries_keep_one_word_a_slot_however_often_they_are_named(sit
         "('Location', 'Organization', 'Practitioner') group by resource_type, id) said"
     )
     assert most == 1
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)], ids=["in order", "out of order"])
+@pytest.mark.parametrize(("event", "kind"), [("A29", "Patient"), ("A23", "Encounter")])
+def test_a_person_or_a_visit_that_is_withdrawn_is_deleted_in_the_store(site, adt, event, kind, order) -> None:
+    said = [adt("A01", when="20260309090000-0500"), adt(event, when="20260309100000-0500")]
+    for number in order:
+        site.write(f"{number}.hl7", said[number])
+        site.run()
+    assert site.rows("select deleted from fhir.resource where resource_type = %s", kind) == [(True,)]
