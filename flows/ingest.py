@@ -52,7 +52,7 @@ def _batches(run: FeedRun) -> None:
         ahead.wait()
     progress.done()
     for batch_id in run.left_over():
-        # parts of full deliveries, which wait until all of those is staged
+        # parts of deliveries that are judged whole, which wait until all of those is staged
         _publish_if_good(run, batch_id)
     if run.has_mended():
         release(run.feed.name, run.token, run.id)

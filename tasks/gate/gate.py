@@ -21,7 +21,9 @@ from tasks.failpoints import reached
 from tasks.feed import Feed
 from tasks.gate.window import RECORDS, Window, columns, of_batch
 from tasks.ledger import batches, claims, snapshot
+from tasks.ledger.apart import set_apart
 from tasks.ledger.db import Connection
+from tasks.log import get_logger
 from tasks.settings import PROJECT
 
 CHECKS = PROJECT / "deployments" / "checks"
@@ -95,13 +97,18 @@ def decide(
     """Check a staged batch and hold it where something critical fails; return the verdict, which has no value in it.
 
     A batch that an operator released is looked at all the same, and passes whatever is found. One of a full delivery
-    `waits` until all of that is staged: only then is known what is missing.
+    `waits` until all of that is staged: only then is known what is missing; one of any delivery where the feed limits
+    the share of bad records: only then is known how many there are. What is above that limit is held apart.
     """
-    if snapshot.is_being_read(connection, batch_id):
+    if snapshot.is_being_read(connection, batch_id, limited=feed.quarantine.hold_above_percent < 100):
         return {"passed": False, "waits": True, "results": []}
-    results = look(connection, feed, batch_id, window)
     row = connection.execute("select verdict->'released' from ledger.batch where id = %s", (batch_id,)).fetchone()
     released = row[0] if row else None
+    if released is None:
+        with connection.transaction():
+            claims.check(connection, f"feed:{feed.name}", token)
+            _hold_apart(connection, feed, batch_id)
+    results = look(connection, feed, batch_id, window)
     verdict: dict[str, Any] = {"passed": passed(results) or released is not None}
     verdict["results"] = [asdict(result) for result in results]
     if released is not None:
@@ -119,7 +126,8 @@ def look(connection: Connection, feed: Feed, batch_id: int, window: Window | Non
     With a `window` the checks look at what the feed published in it as well: a batch of few messages alone says nothing
     about shares and counts.
     """
-    results = [_share_of_quarantined(connection, feed, batch_id), *_share_of_vanished(connection, feed, batch_id)]
+    above, _ = _above_limit(connection, feed, batch_id)
+    results = [_quarantined_share(within=not above), *_share_of_vanished(connection, feed, batch_id)]
     if feed.checks is None:
         return results
     checks = read_checks(feed.checks)
@@ -143,19 +151,39 @@ def passed(results: Iterable[Result]) -> bool:
     return all(result.held or result.severity != "critical" for result in results)
 
 
-def _share_of_quarantined(connection: Connection, feed: Feed, batch_id: int) -> Result:
-    """Look at the whole deliveries that the batch has a part of, as far as they have been read."""
-    row = connection.execute(
-        """
-        select coalesce(max(100.0 * quarantined / nullif(received, 0)), 0) from (
-            select sum(quarantined) as quarantined, sum(received) as received from ledger.batch_slice
-            where delivery_id in (select delivery_id from ledger.batch_slice where batch_id = %s) group by delivery_id
-        ) share
-        """,
-        (batch_id,),
-    ).fetchone()
-    held = row is None or float(row[0]) <= feed.quarantine.hold_above_percent
-    return Result(RECORDS, "quarantined share is within the feed's limit", "", "critical", held)
+SHARES = """
+select delivery_id, 100.0 * sum(quarantined) / sum(received)
+from ledger.batch_slice where delivery_id in (
+    select delivery_id from ledger.batch_slice
+    where batch_id = %s and received > quarantined + duplicate + filtered + discarded
+) group by delivery_id
+"""
+"""How much of each delivery, of which the batch has something to publish, is in quarantine; of a listener's segment,
+as far as it has been read."""
+
+
+def _above_limit(connection: Connection, feed: Feed, batch_id: int) -> tuple[list[int], int]:
+    """Return the batch's deliveries of which too much is in quarantine, and how many others it has."""
+    rows = connection.execute(SHARES, (batch_id,)).fetchall()
+    above = [int(row[0]) for row in rows if float(row[1]) > feed.quarantine.hold_above_percent]
+    return above, len(rows) - len(above)
+
+
+def _quarantined_share(*, within: bool) -> Result:
+    return Result(RECORDS, "quarantined share is within the feed's limit", "", "critical", within)
+
+
+def _hold_apart(connection: Connection, feed: Feed, batch_id: int) -> None:
+    """Hold deliveries with too many bad records in a batch of their own, so that no neighbour is held with them."""
+    above, others = _above_limit(connection, feed, batch_id)
+    if above and others:
+        rows = connection.execute(
+            "select id from ledger.record where batch_id = %s and state is null and id >> 32 = any(%s) order by id",
+            (batch_id, above),
+        ).fetchall()
+        verdict = {"passed": False, "results": [asdict(_quarantined_share(within=False))]}
+        apart = set_apart(connection, batch_id, [int(row[0]) for row in rows], "held", verdict)
+        get_logger(feed=feed.name, batch=apart).info("gate", passed=False)
 
 
 def _share_of_vanished(connection: Connection, feed: Feed, batch_id: int) -> list[Result]:

@@ -15,7 +15,7 @@ select b.id as batch, b.feed, b.created_at, b.run_id as run,
        (select sum(s.received - s.quarantined - s.duplicate - s.filtered - s.discarded)::bigint
         from ledger.batch_slice s where s.batch_id = b.id) as records,
        (select array_agg(d.name order by d.id) from ledger.batch_slice s join ledger.delivery d on d.id = s.delivery_id
-        where s.batch_id = b.id) as deliveries,
+        where s.batch_id = b.id and s.received > s.quarantined + s.duplicate + s.filtered + s.discarded) as deliveries,
        (select array_agg(concat_ws(' ', r->>'table', r->>'expectation', nullif(r->>'place', '')) order by n)
         from jsonb_array_elements(b.verdict->'results') with ordinality as result(r, n)
         where r->>'severity' = 'critical' and not (r->>'held')::boolean) as failed

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
-
 from tasks.ledger import claims
+from tasks.ledger.apart import set_apart
 from tasks.ledger.db import Connection
 
 PATIENT = """
@@ -24,25 +23,6 @@ from staging.resource s join waiting w on w.patient = {PATIENT}
 where s.batch_id = %(batch)s group by s.record_id
 """  # noqa: S608
 
-APART = (
-    "update ledger.record set batch_id = %(apart)s where id = any(%(records)s) and batch_id = %(batch)s",
-    "update staging.resource set batch_id = %(apart)s where batch_id = %(batch)s and record_id = any(%(records)s)",
-    """
-    with moved as (select id >> 32 as delivery_id, count(*) as n from unnest(%(records)s::bigint[]) id group by 1),
-    copied as (
-        insert into ledger.batch_slice (batch_id, delivery_id, first_ordinal, last_ordinal, start, received)
-        select %(apart)s, s.delivery_id, s.first_ordinal, s.last_ordinal, s.start, m.n
-        from ledger.batch_slice s join moved m on m.delivery_id = s.delivery_id where s.batch_id = %(batch)s
-    )
-    update ledger.batch_slice s set received = s.received - m.n from moved m
-    where s.batch_id = %(batch)s and s.delivery_id = m.delivery_id
-    """,
-    """
-    update ledger.batch b set staged_rows = (select count(*) from staging.resource s where s.batch_id = b.id)
-    where b.id in (%(batch)s, %(apart)s)
-    """,
-)
-
 
 def hold_back(connection: Connection, batch_id: int, token: int) -> int | None:
     """Put the batch's records about patients of held batches into a held batch of their own.
@@ -58,19 +38,8 @@ def hold_back(connection: Connection, batch_id: int, token: int) -> int | None:
         if not rows:
             return None
         behind = sorted({batch for _, batches in rows for batch in batches})
-        row = connection.execute(
-            """
-            insert into ledger.batch (feed, partner, state, token, run_id, mapping_version, staged_rows, verdict)
-            select feed, partner, 'held', token, run_id, mapping_version, 0, %s from ledger.batch where id = %s
-            returning id
-            """,
-            (json.dumps({"passed": False, "results": [], "behind": behind}), batch_id),
-        ).fetchone()
-        assert row is not None  # noqa: S101
-        params = {"apart": row[0], "batch": batch_id, "records": [record for record, _ in rows]}
-        for statement in APART:
-            connection.execute(statement.encode(), params)
-    return int(row[0])
+        verdict = {"passed": False, "results": [], "behind": behind}
+        return set_apart(connection, batch_id, [record for record, _ in rows], "held", verdict)
 
 
 def let_go(connection: Connection, feed: str, token: int) -> list[int]:

@@ -74,7 +74,11 @@ class FeedDrain:
         """Hold back who waits, look, publish."""
         if patients.hold_back(writer, batch_id, self.token) is not None:
             self.counts["held"] += 1
-        if self._passes(writer, batch_id):
+        verdict = decide(writer, self.feed, batch_id, self.token, self.window)
+        if verdict.get("waits"):
+            return
+        get_logger(feed=self.feed.name, batch=batch_id).info("gate", passed=verdict["passed"])
+        if verdict["passed"]:
             publish(writer, batch_id, self.token, refresh, self.run_id)
             self.window.published()
             self.counts["batches"] += 1
@@ -84,12 +88,6 @@ class FeedDrain:
         metrics.HELD.labels(self.feed.name).set(len(held))
         for delivery in due(writer, self.feed):
             retract(writer, self.feed, delivery, self.token, refresh=refresh, run_id=self.run_id)
-
-    def _passes(self, writer: Connection, batch_id: int) -> bool:
-        """Look at the batch with what was published lately around it."""
-        verdict = decide(writer, self.feed, batch_id, self.token, self.window)
-        get_logger(feed=self.feed.name, batch=batch_id).info("gate", passed=verdict["passed"])
-        return bool(verdict["passed"])
 
 
 @dataclass(frozen=True, slots=True)

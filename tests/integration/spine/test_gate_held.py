@@ -6,7 +6,7 @@ import pytest
 
 from tasks.errors import ConfigError
 from tasks.gate.held import held, reject, release
-from tasks.ledger import audit
+from tasks.ledger import audit, claims
 from tasks.ledger.db import connect
 
 # great-expectations imports what Python deprecates
@@ -97,3 +97,38 @@ def test_without_a_reason_the_batch_stays_held(site, held_batch):
     with pytest.raises(ConfigError, match="--reason"):
         decided(site, reject, held_batch["batch"], " ")
     assert site.rows("select state from ledger.batch") == [("held",)]
+
+
+LIMITED = "quarantine: {hold_above_percent: 20}\n"
+BAD = "MSH|^~\\&|garbage\r"
+
+
+@pytest.mark.parametrize(
+    ("bad_first", "limit"),
+    [pytest.param(True, 2, marks=pytest.mark.slow), pytest.param(False, 3, marks=pytest.mark.slow), (False, 100)],
+)
+def test_too_many_bad_records_hold_the_whole_delivery_wherever_in_it_they_stand(site, adt, sound, bad_first, limit):
+    site.configure(LIMITED + (site.feeds / f"{site.feed}.yaml").read_text())
+    good, bad = [adt(mrn=str(number)) for number in range(7)], [BAD] * 3
+    site.write("a_bad.hl7", *((bad + good) if bad_first else (good + bad)))
+    site.write("fine.hl7", *(adt(mrn=str(number)) for number in range(10, 14)), BAD)
+    counts = site.run(limit=limit)
+    assert (counts["published"], counts["quarantined"], counts["in_flight"]) == (4, 4, 7)
+    assert len(site.resources("Patient")) == 4
+    with connect(site.url) as connection:
+        waiting = held(connection)
+    assert {tuple(one["deliveries"]) for one in waiting if one["records"]} == {("a_bad.hl7",)}
+    for one in waiting:
+        decided(site, release, one["batch"])
+    assert site.run()["in_flight"] == 0
+
+
+def test_a_delivery_that_is_not_read_to_its_end_waits_for_the_verdict_on_all_of_it(site, adt, sound):
+    site.configure(LIMITED + (site.feeds / f"{site.feed}.yaml").read_text())
+    site.write("day.hl7", *(adt(mrn=str(number)) for number in range(4)))
+    with claims.claim(site.url, f"feed:{site.feed}", "run", 60) as token:
+        site.land(token)
+        batch = site.stage(token, 2).batch_id
+        assert not site.gate(batch, token)
+        assert site.rows("select state from ledger.batch") == [("staged",)]
+    assert site.run()["published"] == 4
