@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+from mappings.engine import times
 from mappings.engine.helpers import cleared, valued, whole
 from mappings.engine.keys import text_of
 from mappings.engine.primitives import number
@@ -169,7 +169,7 @@ def plus_minutes(start: str, minutes: str) -> str | None:
     amount = number(minutes) if minutes.strip() else None
     if amount is None or "T" not in start or amount < 0 or amount > 10_000_000:
         return None
-    return (datetime.fromisoformat(start) + timedelta(minutes=float(amount))).isoformat()
+    return times.later(start, float(amount))
 
 
 def _status(known: dict[str, str], system: str, c: Components, run: Run, at: str) -> dict[str, Any] | None:

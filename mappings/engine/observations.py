@@ -137,22 +137,14 @@ def _text(c: Components, run: Run, unit: dict[str, Any]) -> Value | None:
 
 def _moment(c: Components, run: Run, unit: dict[str, Any]) -> Value | None:
     text = text_of(c, 1)
-    found = times.date_time(text, run.timezone) if text else None
-    if found:
-        return "valueDateTime", found
-    if text:
-        run.find("not-a-date", "5")
-    return _text(c, run, unit)
+    found = run.date_time(text, "5")
+    return ("valueDateTime", found) if found else _text(c, run, unit)
 
 
 def _clock(c: Components, run: Run, unit: dict[str, Any]) -> Value | None:
     text = text_of(c, 1)
-    found = times.clock(text) if text else None
-    if found:
-        return "valueTime", found
-    if text:
-        run.find("not-a-time", "5")
-    return _text(c, run, unit)
+    found = run.moment(times.clock(text), "5", "not-a-time") if text else None
+    return ("valueTime", found) if found else _text(c, run, unit)
 
 
 def _period(c: Components, run: Run, unit: dict[str, Any]) -> Value | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from datetime import date, datetime, timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
@@ -68,13 +67,7 @@ def _after(start: str, duration: dict[str, Any]) -> str | None:
     minutes = _MINUTES.get(duration.get("code", ""))
     if minutes is None or len(start) < 10:
         return None
-    try:
-        length = timedelta(minutes=float(minutes * duration["value"]))
-        if "T" in start:
-            return (datetime.fromisoformat(start) + length).isoformat()
-        return (date.fromisoformat(start) + length).isoformat() if not length % timedelta(days=1) else None
-    except OverflowError:
-        return None
+    return times.later(start, float(minutes * duration["value"]))
 
 
 @composite("quantity-timing-of", "Timing")
@@ -87,11 +80,10 @@ def timing_of(c: Components, run: Run, at: str, table: Any = None) -> dict[str, 
     if text_of(c, 3) and duration is None and text_of(c, 3).upper() != "INDEF":
         run.find("component-not-carried", f"{at}.3")
     repeat.update(bounds(start, end, duration))
-    clock = [times.clock(part) for part in text_of(c, 2, 2).split(",") if part]
-    if clock and all(clock):
+    parts = [part for part in text_of(c, 2, 2).split(",") if part]
+    clock = [found for part in parts if (found := run.moment(times.clock(part), f"{at}.2.2", "not-a-time"))]
+    if clock:
         repeat["timeOfDay"] = clock
-    elif clock:
-        run.find("not-a-time", f"{at}.2.2")
     count = number(text_of(c, 12)) if text_of(c, 12) else None
     if count is not None and count >= 1:
         repeat["count"] = int(count)
@@ -330,7 +322,7 @@ def timing_from_tq1(seg: Segment, run: Run) -> dict[str, Any] | None:
 
 
 def _clock(text: str, run: Run) -> str | None:
-    return times.clock(text) or run.find("not-a-time", "4")
+    return run.moment(times.clock(text), "4", "not-a-time")
 
 
 def _duration(seg: Segment, run: Run, field: int) -> dict[str, Any] | None:

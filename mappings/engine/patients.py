@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 @text("time-of-birth", "dateTime")
 def time_of_birth(value: str, run: Run, at: str, table: Any = None) -> str | None:
     """The birth's time of day, where PID-7 has one."""
-    found = times.date_time(value.strip(), run.timezone)
-    return found if found and "T" in found else None
+    found = times.read(value.strip(), run.timezone)
+    return run.moment(found, at) if found.value and "T" in found.value else None
 
 
 @composite("county", "Address")

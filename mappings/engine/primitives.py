@@ -70,12 +70,7 @@ def boolean(value: str, run: Run, at: str, table: Table | None = None) -> bool |
 
 @text("dateTime", "dateTime")
 def date_time(value: str, run: Run, at: str, table: Table | None = None) -> str | None:
-    found = times.date_time(value.strip(), run.timezone)
-    if found is None:
-        return run.find("not-a-date", at)
-    if len(found) == 10 and len(value) > 10:
-        run.find("no-time-zone", at)
-    return found
+    return run.moment(times.read(value.strip(), run.timezone), at)
 
 
 @text("date", "date")
@@ -85,12 +80,12 @@ def date(value: str, run: Run, at: str, table: Table | None = None) -> str | Non
 
 @text("instant", "instant")
 def instant(value: str, run: Run, at: str, table: Table | None = None) -> str | None:
-    return times.instant(value.strip(), run.timezone) or run.find("not-a-date", at)
+    return run.moment(times.read_instant(value.strip(), run.timezone), at)
 
 
 @text("time", "time")
 def clock(value: str, run: Run, at: str, table: Table | None = None) -> str | None:
-    return times.clock(value.strip()) or run.find("not-a-time", at)
+    return run.moment(times.clock(value.strip()), at, "not-a-time")
 
 
 @text("code", "code")

@@ -307,9 +307,14 @@ class Run:
 
     def date_time(self, text: str, at: str) -> str | None:
         """Return a time as dateTime; None, with a finding, for what is not one."""
-        if not text:
-            return None
-        return times.date_time(text, self.timezone) or self.find("not-a-date", at)
+        return self.moment(times.read(text, self.timezone), at) if text else None
+
+    def moment(self, read: times.Read, at: str, bad: str = "not-a-date") -> str | None:
+        """Return a time that was read, with a finding where it is none (`bad`) or doubtful."""
+        value, doubt = read
+        if doubt or not value:
+            self.find(doubt or bad, at)
+        return value
 
     def unmapped(self, table: Table | str, system: str, code: str, at: str) -> None:
         """Note a code that is not in its table."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from mappings.engine import times
@@ -66,13 +65,13 @@ _TIMES = frozenset({4, 5})
 def _instant(text: str, run: Run, at: str) -> str | None:
     if not text:
         return None
-    return times.instant(text, run.timezone) or run.find("not-a-date", at)
+    return run.moment(times.read_instant(text, run.timezone), at)
 
 
 def _later(start: str | None, minutes: int | None) -> str | None:
     if start is None or not minutes:
         return None
-    return (datetime.fromisoformat(start) + timedelta(minutes=minutes)).isoformat()
+    return times.later(start, minutes)
 
 
 def _span(seg: Segment, run: Run, first: int) -> dict[str, str]:

@@ -7,7 +7,7 @@ from typing import Any
 from mappings.engine import messages, times
 from mappings.engine.compiled import Maps
 from mappings.engine.model import Conversion, Profile
-from mappings.engine.protocols import CLEAR, Message
+from mappings.engine.protocols import CLEAR, Message, Segment
 from mappings.engine.recall import Memory
 from mappings.engine.run import Run
 
@@ -56,6 +56,8 @@ def convert_message(maps: Maps, message: Message, profile: Profile, memories: Me
     _said_twice(run)
     _stamp(run)
     run.conversion.entries = [node.entry() for node in run.order]
+    # Several rows may read one field (each OBX the time of its OBR), and find the same.
+    run.conversion.findings = list(dict.fromkeys(run.conversion.findings))
     run.close()
     return run.conversion
 
@@ -94,8 +96,15 @@ def _stamp(run: Run) -> None:
     control = header.value(10).strip()
     if control and control != CLEAR:
         conversion.identifier = {"system": run.local_system(header.value(3).strip() or "message"), "value": control}
-    sent = header.value(7).strip()
-    conversion.timestamp = times.instant(sent, run.timezone) if sent else None
+    conversion.timestamp = _time_of(run, header, 7)
     event = run.message.first("EVN")
-    when = event.value(2).strip() if event is not None else ""
-    conversion.event_time = (times.instant(when, run.timezone) if when else None) or conversion.timestamp
+    when = (_time_of(run, event, 2) if event is not None else None) or conversion.timestamp
+    # Python's clocks, by which the store orders events, have no leap second.
+    conversion.event_time = when and when.replace(":60", ":59", 1)
+
+
+def _time_of(run: Run, segment: Segment, number: int) -> str | None:
+    text = segment.value(number).strip()
+    if not text or text == CLEAR:
+        return None
+    return run.moment(times.read_instant(text, run.timezone), f"{segment.name}-{number}")

@@ -53,5 +53,42 @@ def test_an_instant_has_seconds_and_an_offset() -> None:
 
 
 def test_a_time_of_day_is_checked() -> None:
-    assert times.clock("0715") == "07:15:00"
-    assert times.clock("2560") is None
+    assert times.clock("0715") == ("07:15:00", "")
+    assert times.clock("0715-0500") == ("07:15:00", "offset-dropped")
+    assert times.clock("2560") == (None, "")
+
+
+@pytest.mark.parametrize(
+    ("sent", "zone", "doubt"),
+    [
+        ("20240310023000", NEW_YORK, "local-time-skipped"),
+        ("20240310023000-0500", NEW_YORK, ""),
+        ("20241103013000", NEW_YORK, "local-time-repeated"),
+        ("20241103023000", NEW_YORK, ""),
+        ("20240331023000", "Europe/Berlin", "local-time-skipped"),
+        ("202403101415", None, "no-time-zone"),
+        ("20240310", None, ""),
+    ],
+)
+def test_an_hour_that_the_clock_left_out_or_showed_twice_is_a_doubt(sent: str, zone: str | None, doubt: str) -> None:
+    assert times.read(sent, zone).doubt == doubt
+    if len(sent) > 8:
+        assert times.read_instant(sent, zone).doubt == doubt
+
+
+def test_the_end_of_a_day_is_the_beginning_of_the_next() -> None:
+    assert times.date_time("202402282400", "UTC") == "2024-02-29T00:00:00+00:00"
+    assert times.date_time("2024122424", NEW_YORK) == "2024-12-25T00:00:00-05:00"
+    assert times.date_time("202402282401", "UTC") is None
+
+
+def test_a_leap_second_stays_and_is_counted_as_the_second_before() -> None:
+    assert times.date_time("20161231235960+0000", None) == "2016-12-31T23:59:60+00:00"
+    assert times.date_time("20161231235961+0000", None) is None
+    assert times.later("2016-12-31T23:59:60+00:00", 1) == "2017-01-01T00:00:59+00:00"
+
+
+def test_what_is_later_than_the_calendar_is_none() -> None:
+    assert times.later("9999-12-31T23:59:00+00:00", 5) is None
+    assert times.later("2024-02-28", 1440) == "2024-02-29"
+    assert times.later("2024-02-28", 30) is None
