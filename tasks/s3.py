@@ -95,6 +95,10 @@ def customer_key(values: Mapping[str, str], prefix: str = "") -> dict[str, Any]:
     return {f"{prefix}SSECustomerAlgorithm": "AES256", f"{prefix}SSECustomerKey": key}
 
 
+class Unsupported(Permanent):
+    """The store does not know what the request asks for."""
+
+
 @contextlib.contextmanager
 def typed(what: str) -> Iterator[None]:
     """Turn what botocore raises into `Gone`, `Transient`, `Permanent` or `ConfigError`; `what` is in the message."""
@@ -120,6 +124,8 @@ def _refusal(error: ClientError, what: str) -> Exception:
         return Permanent(f"{what} does not exist: check the connection's `bucket`")
     if status in (404, 412) or code in ("NoSuchKey", "NoSuchVersion", "PreconditionFailed"):
         return Gone()
+    if status == 501 or code == "NotImplemented":
+        return Unsupported(f"{what} does not know such a request ({code or status})")
     if code in _LATER or status >= 500 or status == 429:
         return Transient(f"{what} is busy ({code or status}): it is tried again")
     if status in (401, 403):

@@ -84,7 +84,7 @@ class Exporter:
         retry: Retry | None = None,
         watch: Watch | None = None,
         progress: Progress | None = None,
-        new_jobs: int = 2,
+        new_jobs: int = 4,
     ) -> None:
         self._http, self._request, self._folder = http, request, folder
         self._retry, self._watch = retry or Retry(), watch or Watch()
@@ -96,6 +96,7 @@ class Exporter:
         self._mutex = threading.Lock()
         self._stopped = threading.Event()
         self._summary = ExportSummary()
+        self._had_when_renewed = -1
 
     def run(self) -> ExportSummary:
         """Export, or go on; raises `Transient`, `Permanent` or `ConfigError` where no manifest can be had."""
@@ -115,10 +116,26 @@ class Exporter:
             if manifest is None:
                 continue
             failed = self._fetch_all(manifest)
-            gone = [name for name, error in failed.items() if isinstance(error, JobGone)]
+            gone = {name for name, error in failed.items() if isinstance(error, JobGone)}
+            if gone and self._renew_addresses(manifest, gone):
+                continue
             if not gone or self._summary.kick_offs >= self._new_jobs:
                 return self._close(manifest, failed)
             self._begin_anew()
+
+    def _renew_addresses(self, manifest: Manifest, gone: set[str]) -> bool:
+        """Ask for the manifest once more: signed addresses outlive their time there. Say whether it is worth a try."""
+        if len(self._folder.fetched) <= self._had_when_renewed:
+            return False
+        self._had_when_renewed = len(self._folder.fetched)
+        try:
+            now = await_manifest(self._http, self._folder.job["status_url"], self._retry, self._watch, 0)
+        except SluiceError:
+            return False
+        if now is None or not manifest.renewed_by(now, gone):
+            return False
+        self._folder.save(manifest=now.as_json())
+        return True
 
     def _begin_anew(self) -> None:
         """Replace the job by a new one; the old one's files stay until the server has taken the new kick-off."""

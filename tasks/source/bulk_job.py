@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
@@ -58,6 +58,14 @@ class Manifest:
     problems: tuple[str, ...] = ()
     pages: tuple[Mapping[str, Any], ...] = ()
 
+    def renewed_by(self, other: Manifest, gone: Container[str]) -> bool:
+        """Say whether `other` lists the same files of the same moment, those in `gone` at other addresses."""
+        if (other.transaction_time, len(other.files)) != (self.transaction_time, len(self.files)):
+            return False
+        pairs = list(zip(self.files, other.files, strict=True))
+        same = all((one.name, one.count) == (two.name, two.count) for one, two in pairs)
+        return same and all(one.url != two.url for one, two in pairs if one.name in gone)
+
     def as_json(self) -> dict[str, Any]:
         """Return what `from_json` reads, without the pages."""
         return {**asdict(self), "pages": []}
@@ -71,9 +79,15 @@ class Manifest:
 
 @dataclass(slots=True)
 class Watch:
-    """How a job is watched: seconds between two looks where the server does not say, and who hears of progress."""
+    """How a job is watched: seconds between two looks where the server does not say, and who hears of progress.
+
+    - The pause begins at `interval` and grows by `growth` up to `longest`, so that a job that is complete is not
+      noticed later than a third of the time it took.
+    - `ceiling` is the longest pause that a server can ask for.
+    """
 
     interval: float = 1.0
+    growth: float = 1.3
     longest: float = 30.0
     ceiling: float = 120.0
     said: Callable[[str], None] = field(default=lambda _: None)
@@ -146,7 +160,7 @@ def _await_page(
         if response is not None and response.status_code in {202, 429}:
             failures, looks = 0, looks + 1
             watch.said(_progress(response))
-            pause = min(watch.interval * 2.0 ** min(looks - 1, 10), watch.longest) if asked is None else asked
+            pause = min(watch.interval * watch.growth ** min(looks - 1, 50), watch.longest) if asked is None else asked
             pause = max(pause, watch.interval)
         else:
             failures += 1

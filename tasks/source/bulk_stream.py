@@ -15,6 +15,7 @@ from tasks.http import TRANSIENT_STATUS, Retry, place, plainly, retry_after
 from tasks.http_pace import Pace
 from tasks.source.bulk_job import BulkFile, JobGone, Manifest
 
+_UNPACKED = {"", "identity", "gzip", "deflate"}
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-\d+/(\d+|\*)")
 
 
@@ -95,6 +96,7 @@ class FileStream:
             skip = _position(answer, part)
             if skip is None:
                 return
+            _readable(answer, part.file)
             if not part.offset:
                 part.known = Validator.of(answer)
             met(part.known)
@@ -171,6 +173,13 @@ def _position(answer: httpx.Response, part: _Part) -> int | None:
     if offset and known.etag and now.etag and now.etag != known.etag:
         raise FileChanged(f"file {file.name}: it changed while it was read")
     return offset
+
+
+def _readable(answer: httpx.Response, file: BulkFile) -> None:
+    """Refuse bytes that are packed in a way that nobody asked for: they would be taken for broken lines."""
+    packed = {word.strip().lower() for word in answer.headers.get("content-encoding", "").split(",")}
+    if not packed <= _UNPACKED:
+        raise Permanent(f"file {file.name}: {place(answer.url)} sent it in a Content-Encoding that was not asked for")
 
 
 def _range_start(answer: httpx.Response, offset: int, file: BulkFile) -> int:

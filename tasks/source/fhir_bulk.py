@@ -28,7 +28,7 @@ from tasks.source.bulk_stream import FileStream
 from tasks.source.port import SourceOptions, SourceState
 
 _TELLING = {"error", "fatal", None}
-_OF_A_JOB = {"status_url", "manifest", "short"}
+_OF_A_JOB = {"status_url", "manifest", "short", "gone"}
 
 
 class BulkOptions(SourceOptions):
@@ -60,8 +60,8 @@ class BulkOptions(SourceOptions):
 class FhirBulkSource:
     """Hands over the files of one export after another.
 
-    The cursor holds `since`, and while a job is under way its `status_url`, once complete its `manifest`, and the names
-    of files that are `short` of the manifest's count.
+    The cursor holds `since`, and while a job is under way its `status_url`, once complete its `manifest`, the names
+    of files that are `short` of the manifest's count, and the addresses of those that were `gone`.
     """
 
     Options: ClassVar[type[SourceOptions]] = BulkOptions
@@ -95,7 +95,7 @@ class FhirBulkSource:
     def read(self, offer: Offer, offset: int = 0) -> Iterator[bytes]:
         """Yield a file's bytes as the server sends them.
 
-        Raises `Transient` where its time is up; the next poll then begins a new export.
+        Raises `Transient` where its time is up; the next poll asks for its new address, or begins a new export.
         """
         file = BulkFile(**offer.meta["file"])
         manifest = Manifest(offer.version, offer.meta["requires_token"], ())
@@ -107,8 +107,8 @@ class FhirBulkSource:
                     count.feed(chunk)
                 yield chunk
         except JobGone as error:
-            self._forget_job()
-            raise Transient(f"{error}; the next poll begins a new export") from None
+            self._note_gone(offer.name, file.url)
+            raise Transient(f"{error}; the next poll asks for its address again, or begins a new export") from None
         if count is not None and file.count is not None and count.close() < file.count:
             self._note_short(offer.name)
 
@@ -168,14 +168,31 @@ class FhirBulkSource:
         except (JobGone, JobFailed) as error:
             state.save(_without_job(cursor))
             raise Transient(f"{error}; the next poll begins a new one") from None
-        if manifest is not None:
-            state.save({**cursor, "manifest": manifest.as_json()})
+        if manifest is None:
+            return None
+        gone = cursor.get("gone", {})
+        if any(gone.get(_offer(file, manifest).name) == file.url for file in manifest.files):
+            self._drop_job(state)
+            return self._manifest(state)
+        state.save({**cursor, "manifest": manifest.as_json()})
         return manifest
 
-    def _forget_job(self) -> None:
+    def _drop_job(self, state: SourceState) -> None:
+        """Give a job up whose files cannot be had any more; some servers run one export at a time."""
+        delete(self._http, state.cursor()["status_url"])
+        state.save(_without_job(dict(state.cursor())))
+
+    def _note_gone(self, name: str, url: str) -> None:
+        """Let the next poll ask the manifest for a new signed address; the second time, drop the job."""
         with self._lock:
-            if self._state is not None:
-                self._state.save(_without_job(dict(self._state.cursor())))
+            cursor = dict(self._state.cursor()) if self._state is not None else {}
+            if self._state is None or "manifest" not in cursor:
+                return
+            if name in cursor.get("gone", {}):
+                self._drop_job(self._state)
+            else:
+                del cursor["manifest"]
+                self._state.save({**cursor, "gone": {**cursor.get("gone", {}), name: url}})
 
     def _note_short(self, name: str) -> None:
         """Remember, for a later process too, that the export is partial."""
@@ -218,7 +235,8 @@ def _offer(file: BulkFile, manifest: Manifest) -> Offer:
 
     Its name begins with the transaction time: files of two exports that are called alike are no corrections.
     """
-    job = hashlib.sha256(manifest.files[0].url.encode()).hexdigest()[:12]
+    # without its query, which is another one where a signed address is made anew
+    job = hashlib.sha256(manifest.files[0].url.partition("?")[0].encode()).hexdigest()[:12]
     moment = re.sub(r"[^0-9TZ]", "", manifest.transaction_time) or f"export-{job}"
     meta = {
         "file": {"kind": file.kind, "name": file.name, "type": file.type, "url": file.url, "count": file.count},

@@ -6,6 +6,7 @@ watermark: a key that sorts earlier may come later, so that every listing is com
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, ClassVar
@@ -14,7 +15,7 @@ from boto3.s3.transfer import TransferConfig
 
 from tasks.errors import ConfigError, Transient
 from tasks.model import Offer
-from tasks.s3 import Gone, client, customer_key, typed
+from tasks.s3 import Gone, Unsupported, client, customer_key, typed
 from tasks.source.files import FileSource, changed
 from tasks.source.files_ready import Entry
 from tasks.source.port import FileOptions, Ready, SourceOptions
@@ -115,18 +116,25 @@ class S3Source(FileSource):
         try:
             if offset >= size > 0:
                 return self._present(offer)
-            with self._typed():
-                pinned = {"IfMatch": f'"{offer.meta["etag"]}"', **self._sse}
-                ranged = {"Range": f"bytes={offset}-"} if offset else {}
-                found = self._s3.get_object(Bucket=self._bucket, Key=self._path + offer.name, **pinned, **ranged)
-                with found["Body"] as body:
-                    while chunk := body.read(CHUNK):
-                        offset += len(chunk)
-                        yield chunk
+            with self._typed(), self._asked(offer, offset) as body:
+                while chunk := body.read(CHUNK):
+                    offset += len(chunk)
+                    yield chunk
         except Gone:
             raise changed(offer.name) from None
         if offset < size:
             raise Transient(f"{self._what} sent less than it announced: it is tried again")
+
+    def _asked(self, offer: Offer, offset: int) -> Any:
+        """Return the body of the object of that ETag from `offset` on; raises `Gone` where it is another one."""
+        pinned = {"IfMatch": f'"{offer.meta["etag"]}"', **self._sse}
+        ranged = {"Range": f"bytes={offset}-"} if offset else {}
+        found = self._s3.get_object(Bucket=self._bucket, Key=self._path + offer.name, **pinned, **ranged)
+        # not every store that speaks S3 heeds If-Match
+        if found["ETag"].strip('"') != offer.meta["etag"]:
+            found["Body"].close()
+            raise Gone
+        return found["Body"]
 
     def _present(self, offer: Offer) -> None:
         now = self._stat(offer)
@@ -144,7 +152,7 @@ class S3Source(FileSource):
             raise FileExistsError
         if not same:
             self._copy(here, target)
-        self._remove(offer)
+        self._remove(here.offer())
 
     def _copy(self, here: Entry, target: str) -> None:
         extra = {
@@ -162,8 +170,16 @@ class S3Source(FileSource):
             )
 
     def _remove(self, offer: Offer) -> None:
-        with self._typed():
-            self._s3.delete_object(Bucket=self._bucket, Key=self._path + offer.name)
+        """Delete the object of that ETag alone: what has come in its place stays, and is the next poll's."""
+        what = {"Bucket": self._bucket, "Key": self._path + offer.name}
+        pinned = {"IfMatch": f'"{offer.meta["etag"]}"'} if "etag" in offer.meta else {}
+        try:
+            with contextlib.suppress(Gone), self._typed():
+                self._s3.delete_object(**what, **pinned)
+        except Unsupported:
+            # it was looked at just before: the best that such a store allows
+            with self._typed():
+                self._s3.delete_object(**what)
 
     def _put(self, path: str, chunks: Iterable[bytes]) -> None:
         """Upload; an object appears whole or not at all, so that no other name is needed."""

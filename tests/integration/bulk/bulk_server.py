@@ -49,7 +49,10 @@ class Stored:
 
 
 class BulkServer:
-    """Exports `files`; `script[path]` holds answers that go before the regular ones, `gone` paths that answer 410."""
+    """Exports `files`; `script[path]` holds answers that go before the regular ones, `gone` paths that answer 410.
+
+    With a `signature` every manifest's addresses bear it, and a file answers 403 where it is another one by now.
+    """
 
     def __init__(self) -> None:
         self.files: dict[str, Stored] = {}
@@ -62,7 +65,9 @@ class BulkServer:
         self.jobs: dict[str, str] = {}
         self.started = 0
         self.gone: set[str] = set()
+        self.signature: int | None = None
         self.before_file: Callable[[str], None] = lambda _: None
+        self.before_status: Callable[[], None] = lambda: None
         self.public_key: Any = None
         self.token_seconds = 300.0
         self.tokens: dict[str, float] = {}
@@ -98,11 +103,12 @@ class BulkServer:
         items = list(self.files.items())
         size = self.page_size or max(1, len(items))
         shown = items[page * size : (page + 1) * size]
+        signed = "" if self.signature is None else f"?signature={self.signature}"
         body: dict[str, Any] = {"transactionTime": self.transaction_time, "request": f"{self.url}/$export"}
         if self.requires_token is not None:
             body["requiresAccessToken"] = self.requires_token
         for kind in ("output", "deleted", "error"):
-            body[kind] = [_item(f, f"{f.base or self.url}/files/{job}/{n}") for n, f in shown if f.kind == kind]
+            body[kind] = [_item(f, f"{f.base or self.url}/files/{job}/{n}{signed}") for n, f in shown if f.kind == kind]
         if (page + 1) * size < len(items):
             body["link"] = [{"relation": "next", "url": f"{self.url}/status/{job}/page/{page + 1}"}]
         return body
@@ -137,7 +143,10 @@ class _Handler(BaseHTTPRequestHandler):
         parts = urlsplit(self.path)
         headers = {name.lower(): value for name, value in self.headers.items()}
         self.server_.seen.append(Seen(self.command, parts.path, parse_qs(parts.query), headers, body))
-        reply = self.server_.next_script(parts.path) or self._regular(parts.path, headers, body)
+        reply = self.server_.next_script(parts.path)
+        if reply is None and parts.path.startswith("/files/") and not self._signed(parts.query):
+            reply = Reply(403, {}, b"<Error><Code>AccessDenied</Code></Error>")
+        reply = reply or self._regular(parts.path, headers, body)
         time.sleep(reply.delay)
         self._send(reply)
 
@@ -165,6 +174,7 @@ class _Handler(BaseHTTPRequestHandler):
         if self.command == "DELETE":
             del server.jobs[parts[2]]
             return Reply(202)
+        server.before_status()
         return _json(server.manifest(parts[2], int(parts[4]) if len(parts) > 4 else 0))
 
     def _file(self, path: str, headers: dict[str, str]) -> Reply:
@@ -183,6 +193,10 @@ class _Handler(BaseHTTPRequestHandler):
             return Reply(416, {"Content-Range": f"bytes */{len(body)}"})
         extent = f"bytes {start}-{len(body) - 1}/{len(body)}"
         return Reply(206, {"ETag": etag, "Content-Range": extent}, body[start:])
+
+    def _signed(self, query: str) -> bool:
+        now = self.server_.signature
+        return now is None or parse_qs(query).get("signature") == [str(now)]
 
     def _authorized(self, headers: dict[str, str]) -> bool:
         token = headers.get("authorization", "").removeprefix("Bearer ")

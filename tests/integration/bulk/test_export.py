@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from email.utils import formatdate
+from itertools import count
 from pathlib import Path
 from time import time
 
@@ -183,6 +184,35 @@ def test_a_file_whose_time_is_up_leads_to_a_new_kick_off(server, run_export, tmp
     assert len(server.asked("/files/job2/Patient.a")) == 1
 
 
+def test_signed_addresses_whose_time_is_up_are_asked_for_again_and_what_is_there_is_kept(server, run_export, tmp_path):
+    for name in "abc":
+        server.put(f"Patient.{name}", [patient(1)])
+    server.signature = 1
+    server.before_file = lambda name: setattr(server, "signature", 2) if name == "Patient.a" else None
+    arguments = ("--to", str(tmp_path), "--parallel", "1", "--json")
+    summary = finished(run_export(server.url, *arguments))
+    assert (summary["kick_offs"], summary["resources"]) == (1, {"Patient": 3})
+    assert len(server.asked("/files/job1/Patient.a")) == 1
+
+
+def test_addresses_that_are_always_out_of_time_lead_to_new_kick_offs_and_come_to_an_end(server, run_export, tmp_path):
+    server.put("Patient.a", [patient(1)])
+    server.signature, numbers = 0, count(1)
+    server.before_status = lambda: setattr(server, "signature", -next(numbers))
+    server.gone = {f"/files/job{n}/Patient.a" for n in range(1, 9)}
+    assert finished(run_export(server.url, "--to", str(tmp_path), "--json"), 1)["kick_offs"] == 4
+
+
+def test_a_file_packed_in_a_way_that_was_not_asked_for_is_named_and_not_taken_for_broken_lines(
+    server, reply, run_export, tmp_path
+):
+    server.put("Patient.a", [patient(1)])
+    server.script["/files/job1/Patient.a"] = [reply(200, {"Content-Encoding": "br"}, b"\x8b\x00\x80x\x03")]
+    summary = finished(run_export(server.url, "--to", str(tmp_path), "--json"), 1)
+    assert "Content-Encoding" in summary["missing"][0]["reason"]
+    assert finished(run_export(server.url, "--to", str(tmp_path), "--json"))["resources"] == {"Patient": 1}
+
+
 def test_a_job_that_the_server_forgot_leads_to_a_new_kick_off(server, run_export, tmp_path):
     server.put("Patient.a", [patient(1)])
     server.gone.add("/status/job1")
@@ -192,7 +222,7 @@ def test_a_job_that_the_server_forgot_leads_to_a_new_kick_off(server, run_export
 def test_a_file_that_never_comes_is_named_and_the_export_is_completed_by_running_it_again(server, run_export, tmp_path):
     server.put("Patient.a", [patient(1)])
     server.put("Patient.b", [patient(2)])
-    server.gone |= {f"/files/job{n}/Patient.b" for n in (1, 2)}
+    server.gone |= {f"/files/job{n}/Patient.b" for n in (1, 2, 3, 4)}
     summary = finished(run_export(server.url, "--to", str(tmp_path), "--json"), 1)
     assert summary["status"] == "partial"
     assert [item["file"] for item in summary["missing"]] == ["Patient.001.ndjson"]

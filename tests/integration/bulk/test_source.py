@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import count
 
 import pytest
 
@@ -115,10 +116,35 @@ def test_reading_goes_on_from_an_offset(server, source, state):
 def test_an_expired_file_begins_a_new_export_at_the_next_poll(server, source, state):
     server.put("Patient.a", [patient(1)])
     server.gone.add("/files/job1/Patient.a")
-    with pytest.raises(Transient, match="next poll begins"):
+    with pytest.raises(Transient, match="begins a new export"):
         run(source(), state)
     assert len(run(source(), state)) == 1
     assert len(server.asked("/$export")) == 2
+
+
+def test_a_signed_address_whose_time_is_up_is_asked_for_again_at_the_next_poll(server, source, state):
+    server.put("Patient.a", [patient(1)])
+    server.put("Patient.b", [patient(2)])
+    server.signature = 1
+    server.before_file = lambda name: setattr(server, "signature", 2) if name == "Patient.a" else None
+    with pytest.raises(Transient, match="asks for its address again"):
+        run(source(), state)
+    assert set(run(source(), state)) == {"20240501T100000Z/Patient.001.ndjson"}
+    assert state.kept == {"since": server.transaction_time}
+    assert len(server.asked("/$export")) == 1
+
+
+def test_a_file_that_is_gone_at_its_new_address_too_begins_a_new_export(server, source, state):
+    server.put("Patient.a", [patient(1)])
+    server.gone.add("/files/job1/Patient.a")
+    server.signature, numbers = 0, count(1)
+    server.before_status = lambda: setattr(server, "signature", next(numbers))
+    for _ in range(2):
+        with pytest.raises(Transient):
+            run(source(), state)
+    assert len(run(source(), state)) == 1
+    assert len(server.asked("/$export")) == 2
+    assert server.jobs == {}
 
 
 def test_a_partial_export_is_told_and_since_stays(server, source, state):

@@ -160,6 +160,7 @@ def test_an_echo_is_known_where_the_answer_to_the_writing_was_lost(exchange, sys
     exchange.poll("lab.fhir")
     lab.faults.clear()
     exchange.rows("update ledger.outbox set next_at = now() where state = 'pending' returning 1")
+    exchange.rows("update ledger.destination set paused_until = null returning 1")
     for _ in range(3):
         exchange.round()
     assert [one["id"] for one in hospital.all("Patient")] == ["p1"]

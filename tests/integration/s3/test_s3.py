@@ -243,7 +243,7 @@ class Scripted(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         type(self).answer(self)
 
-    do_HEAD = do_GET
+    do_HEAD = do_DELETE = do_GET
 
     def log_message(self, *_: object) -> None:
         """Nothing is printed."""
@@ -334,8 +334,9 @@ def test_a_body_that_breaks_off_is_transient_and_reading_goes_on_at_the_offset(s
     def answer(handler: BaseHTTPRequestHandler) -> None:
         assert handler.headers["If-Match"] == '"e"'
         if handler.headers["Range"] == "bytes=2-":
-            return send(handler, 206, b"cde")
+            return send(handler, 206, b"cde", ETag='"e"')
         handler.send_response(200)
+        handler.send_header("ETag", '"e"')
         handler.send_header("Content-Length", "5")
         handler.end_headers()
         handler.wfile.write(b"ab")
@@ -352,6 +353,30 @@ def test_a_body_that_breaks_off_is_transient_and_reading_goes_on_at_the_offset(s
 def test_a_replaced_object_is_noticed_by_its_etag(server: S3Server, scripted: Any) -> None:
     source = build(server, "b", scripted(lambda handler: send(handler, 412, failure("PreconditionFailed"))))
     assert "changed" in refusal(lambda: b"".join(source.read(Offer("a", "e-1", 5, {"etag": "e"}))), Transient)
+
+
+def test_a_store_that_heeds_no_if_match_is_noticed_by_what_it_sends(server: S3Server, scripted: Any) -> None:
+    source = build(server, "b", scripted(lambda handler: send(handler, 200, b"other", ETag='"f"')))
+    assert "changed" in refusal(lambda: b"".join(source.read(Offer("a", "e-1", 5, {"etag": "e"}))), Transient)
+
+
+@pytest.mark.parametrize("status", [412, 501])
+def test_what_comes_in_place_of_a_landed_object_at_the_last_moment_is_not_deleted_where_the_store_can_tell(
+    server: S3Server, scripted: Any, status: int
+) -> None:
+    deletes: list[str | None] = []
+
+    def answer(handler: BaseHTTPRequestHandler) -> None:
+        if handler.command == "DELETE":
+            deletes.append(handler.headers["If-Match"])
+            code = "PreconditionFailed" if status == 412 else "NotImplemented"
+            return send(handler, status, failure(code)) if deletes[-1] else send(handler, 204)
+        modified = datetime(2026, 1, 1, tzinfo=UTC).strftime("%a, %d %b %Y %H:%M:%S GMT")
+        return send(handler, 200, b"abcde", ETag='"e"', Last_Modified=modified)
+
+    source = build(server, "b", scripted(answer), after="delete")
+    source.finish(Offer("a", "e-1767225600", 5, {"etag": "e"}), MemoryState())
+    assert deletes == (['"e"'] if status == 412 else ['"e"', None])
 
 
 def test_the_customers_key_goes_with_every_request_for_the_object(server: S3Server, scripted: Any) -> None:
