@@ -9,15 +9,16 @@ from __future__ import annotations
 import argparse
 import json
 import secrets
+import shutil
 import sys
 import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from infra.chaos import act, picture
+from infra.chaos import act, feeds, picture
 from infra.chaos.plan import Disturbance, plan, summary
-from infra.chaos.site import OF, Site, site, write_feeds
+from infra.chaos.site import FEEDS, Site, site
 from infra.chaos.world import wait_for
 
 REAPED_SECONDS = 300
@@ -34,13 +35,13 @@ def main() -> int:
     _tell(f"chaos: seed {options.seed}, {options.kills} kills, {orchestrated} of them through Prefect")
     began = time.monotonic()
     todo = plan(options.seed, options.kills, orchestrated)
-    with tempfile.TemporaryDirectory(prefix="sluice-chaos-") as folder:
-        feeds = write_feeds(Path(folder) / "feeds")
-        with site(Path(folder) / "chaos", feeds) as made:
-            met, left = _disturbed(made, todo)
-            found = made.picture()
-        with site(Path(folder) / "calm", feeds) as made:
-            wanted = _calm(made, todo)
+    folder = Path(tempfile.mkdtemp(prefix="sluice-chaos-"))
+    written = feeds.write(folder / "feeds", FEEDS)
+    with site(folder / "chaos", written) as made:
+        met, left = _disturbed(made, todo)
+        found = made.picture()
+    with site(folder / "calm", written) as made:
+        wanted = _calm(made, todo)
     differences = found.differences(wanted)
     report = {
         "seed": options.seed,
@@ -56,7 +57,12 @@ def main() -> int:
     print(json.dumps(report, indent=1))  # noqa: T201
     for line in differences:
         _tell(line)
-    return 1 if differences or left else 0
+    if not differences and not left:
+        shutil.rmtree(folder)
+        return 0
+    (folder / "pictures.json").write_text(json.dumps({"chaos": found.parts, "calm": wanted.parts}, indent=1))
+    _tell(f"both sites and their pictures are kept in {folder}")
+    return 1
 
 
 def _disturbed(made: Site, todo: Sequence[Disturbance]) -> tuple[int, int]:
@@ -86,7 +92,7 @@ def _disturbed(made: Site, todo: Sequence[Disturbance]) -> tuple[int, int]:
 def _calm(made: Site, todo: Sequence[Disturbance]) -> picture.Picture:
     for one in todo:
         made.deliver(one.round)
-        made.rest([OF[one.round.feed]])
+        made.rest([feeds.OF[one.round.feed]])
     return made.picture()
 
 

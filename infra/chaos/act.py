@@ -10,8 +10,9 @@ from contextlib import suppress
 
 import psutil
 
+from infra.chaos.feeds import OF
 from infra.chaos.plan import Disturbance
-from infra.chaos.site import OF, Site
+from infra.chaos.site import Site
 from infra.chaos.world import LEASE_SECONDS, stopped, wait_for
 from tasks import failpoints
 
@@ -70,9 +71,7 @@ def _others(site: Site, one: Disturbance, feed: str) -> None:
 
 def _listener(site: Site, one: Disturbance) -> bool:
     """The listener is killed or frozen while a partner sends; the partner sends again what was not acknowledged."""
-    site.listen()
-    assert site.listener is not None  # noqa: S101
-    process = psutil.Process(site.listener.pid)
+    process = psutil.Process(site.listener(one.round.feed).begin())
     if one.point:
         site.arm(one.point, one.way, one.passes)
     sender = threading.Thread(target=site.deliver, args=(one.round,))

@@ -62,7 +62,7 @@ def plan(seed: int, kills: int, orchestrated: int) -> list[Disturbance]:
     for number in range(kills):
         one = next(work)
         if number in places:
-            while one.feed == "mllp":
+            while one.messages:
                 one = next(work)
             found.append(_orchestrated(dice, order, number + 1, one))
         else:
@@ -80,7 +80,7 @@ def summary(found: list[Disturbance]) -> dict[str, dict[str, int]]:
 
 
 def _plain(dice: random.Random, order: dict[str, Iterator[Point]], number: int, one: Round) -> Disturbance:
-    victims = LISTENED if one.feed == "mllp" else POLLED
+    victims = LISTENED if one.messages else POLLED
     return _one(dice, order, number, one, dice.choice(victims), orchestrated=False)
 
 
@@ -97,7 +97,7 @@ def _one(
     *,
     orchestrated: bool,
 ) -> Disturbance:
-    kind = {"listener": "listener", "fhir": "deliver"}.get(victim, "drain" if one.feed == "mllp" else "files")
+    kind = {"listener": "listener", "fhir": "deliver"}.get(victim, "drain" if one.messages else "files")
     point = next(order[kind]) if dice.random() < 0.75 else None
     freezable = victim in get_args(Literal["flow", "listener"])
     return Disturbance(

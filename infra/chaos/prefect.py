@@ -19,8 +19,9 @@ from prefect.states import AwaitingRetry
 from deployments import runs
 from deployments.deploy import deploy
 from infra.chaos.act import BEYOND
+from infra.chaos.feeds import OF
 from infra.chaos.plan import Disturbance
-from infra.chaos.site import OF, Site, families
+from infra.chaos.site import Site, families
 from infra.chaos.world import wait_for
 from tasks import failpoints
 from tasks.settings import PROJECT

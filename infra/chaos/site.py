@@ -5,91 +5,48 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import boto3
 import psutil
 
-from infra.chaos.mllp import send
-from infra.chaos.workload import Round
-from infra.chaos.world import World, wait_for
+from infra.chaos.feeds import OF, PUSHED, texts
+from infra.chaos.listener import Listener
+from infra.chaos.workload import Feed, Round
+from infra.chaos.world import World
 from infra.dev.partners import DroppedFile, drop_s3, drop_sftp
-from infra.dev.process import free_port, listens
 from infra.dev.stack import Stack
-from tasks.settings import PROJECT
 
-FEEDS: Mapping[str, str] = {
-    "northside.hl7": """
-source: {kind: sftp, connection: northside, path: /outbound, match: "*.hl7", ready: {stable_polls: 1}, after: archive}
-format: hl7v2
-mapping: v2
-timezone: America/New_York
-identify: {patient: [MR@NORTHSIDE, PI]}
-quarantine: {hold_above_percent: 100}
-route: [{to: [warehouse, ehr]}]
-receipt: {path: /receipts}
-""",
-    "eastlab.results": """
-source: {kind: s3, connection: eastlab, path: results/, match: "*.csv", ready: {stable_polls: 1}, after: leave}
-format: csv
-mapping: eastlab-results
-timezone: America/New_York
-quarantine: {hold_above_percent: 100}
-route: [{to: [warehouse, ehr]}]
-receipt: {path: receipts}
-""",
-    "westside.live": """
-source: {kind: mllp}
-format: hl7v2
-mapping: v2
-timezone: America/New_York
-identify: {patient: [MR@NORTHSIDE, PI]}
-quarantine: {hold_above_percent: 100}
-route: [{to: [warehouse, ehr]}]
-""",
-}
-OF = {"hl7": "northside.hl7", "csv": "eastlab.results", "mllp": "westside.live"}
-"""The feed that takes a round."""
-_MAIN = "from deployments.cli.main import main; main()"
+FEEDS = texts(
+    'kind: sftp, connection: northside, path: /outbound, match: "*.hl7", ready: {stable_polls: 1}, after: archive',
+    'kind: s3, connection: eastlab, path: results/, match: "*.csv", ready: {stable_polls: 1}, after: leave',
+    "/receipts",
+)
 
 
 class Site(World):
     """A world on a stack of its own; `revive` starts whatever of it was killed."""
 
     stack: Stack
-    listener: subprocess.Popen[bytes] | None = None
-    listener_port = 0
+    listeners: dict[Feed, Listener]
 
     def deliver(self, one: Round) -> None:
         """Let a partner send a round; messages are sent until they are acknowledged."""
         if one.messages:
-            self.listen()
-            send(self.listener_port, one.messages, self.listen)
+            self.listener(one.feed).send(one.messages)
         elif one.feed == "hl7":
             drop_sftp(self.folder / "home" / "sftp" / "homes" / "northside", [DroppedFile(one.name, one.data)])
         else:
             drop_s3(self._s3(), "eastlab", [DroppedFile(one.name, one.data)])
 
-    def listen(self) -> None:
-        """Start the listener where it does not run."""
-        if self.listener is not None and self.listener.poll() is None:
-            return
-        self.listener_port = self.listener_port or free_port(21000)
-        self.listener = subprocess.Popen(
-            [sys.executable, "-c", _MAIN, "listen", "mllp", "westside.live", "--port", str(self.listener_port)],
-            cwd=PROJECT,
-            env={**os.environ, **self.env, "PYTHONPATH": str(PROJECT)},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        if not wait_for(lambda: listens(self.listener_port), 60):
-            raise RuntimeError("the listener does not come up")
+    def listener(self, feed: Feed) -> Listener:
+        """Return the listener that takes such rounds; made when it is first asked for, and not begun."""
+        kind: Literal["mllp", "http"] = "http" if feed == "http" else "mllp"
+        return self.listeners.setdefault(feed, Listener(kind, OF[feed], self.env))
 
     def kill(self, service: str, number: signal.Signals = signal.SIGKILL) -> None:
         """Kill a service of the stack, itself alone; its children end or are orphaned as they are in a crash."""
@@ -108,11 +65,8 @@ class Site(World):
     def close(self) -> None:
         """End everything."""
         super().close()
-        if self.listener is not None:
-            with suppress(ProcessLookupError):
-                os.kill(self.listener.pid, signal.SIGCONT)
-            self.listener.kill()
-            self.listener.wait()
+        for listener in self.listeners.values():
+            listener.end()
         self.stack.down(lambda _line: None)
 
     def _s3(self) -> Any:
@@ -159,12 +113,12 @@ def site(folder: Path, feeds: Path) -> Iterator[Site]:
         made = Site(
             folder,
             tuple(FEEDS),
-            ("westside.live",),
+            PUSHED,
             env,
             env["SLUICE_WAREHOUSE_URL"],
             (stack.database("fhir"), "ehr"),
         )
-        made.stack = stack
+        made.stack, made.listeners = stack, {}
         try:
             yield made
         finally:
@@ -174,14 +128,6 @@ def site(folder: Path, feeds: Path) -> Iterator[Site]:
         for name in mine:
             os.environ.pop(name)
         os.environ.update({name: before[name] for name in mine if name in before})
-
-
-def write_feeds(folder: Path) -> Path:
-    """Write the feeds' files; all sites share them, as they share the processes that have compiled them."""
-    folder.mkdir(parents=True)
-    for name, text in FEEDS.items():
-        (folder / f"{name}.yaml").write_text(text)
-    return folder
 
 
 def families(env: Mapping[str, str], word: str) -> Sequence[psutil.Process]:

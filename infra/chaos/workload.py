@@ -6,18 +6,21 @@ that comes again under another name, one that corrects an earlier one.
 
 from __future__ import annotations
 
+import json
 import random
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date, timedelta
 from itertools import islice
-from typing import Literal
+from typing import Any, Literal, get_args
 
 from infra.dev.partners import Day, generate
 
-Feed = Literal["hl7", "csv", "mllp"]
+Feed = Literal["hl7", "csv", "mllp", "http"]
 MESSAGES = 8
+RESOURCES = 3
+"""How many a Bundle has."""
 LINES = 12
 _MESSAGE = re.compile(rb"MSH\|.*?(?=MSH\||BTS\||FTS\||\Z)", re.DOTALL)
 
@@ -32,10 +35,10 @@ class Round:
     messages: tuple[bytes, ...] = ()
 
 
-def rounds(seed: int, feeds: tuple[Feed, ...] = ("hl7", "csv", "mllp")) -> Iterator[Round]:
+def rounds(seed: int, feeds: tuple[Feed, ...] = get_args(Feed)) -> Iterator[Round]:
     """Yield rounds without an end, the same ones for the same seed."""
     dice = random.Random(seed)  # noqa: S311 - a plan that can be repeated, no secret
-    pieces = {"hl7": _hl7(seed), "csv": _csv(seed), "mllp": _mllp(seed)}
+    pieces = {"hl7": _hl7(seed), "csv": _csv(seed), "mllp": _mllp(seed), "http": _http(seed)}
     sent: dict[str, list[Round]] = {feed: [] for feed in feeds}
     number = 0
     while True:
@@ -43,10 +46,10 @@ def rounds(seed: int, feeds: tuple[Feed, ...] = ("hl7", "csv", "mllp")) -> Itera
             number += 1
             before = sent[feed]
             word = dice.random()
-            if feed != "mllp" and before and word < 0.1:
+            if before and before[0].data and word < 0.1:
                 again = dice.choice(before)
                 yield Round(feed, f"again_{number:04}_{again.name}", again.data)
-            elif feed != "mllp" and before and word < 0.25:
+            elif before and before[0].data and word < 0.25:
                 first = before.pop(dice.randrange(len(before)))
                 yield Round(feed, first.name, _corrected(feed, first.data))
             else:
@@ -84,6 +87,21 @@ def _mllp(seed: int) -> Iterator[Round]:
         while piece := list(islice(messages, MESSAGES)):
             number += 1
             yield Round("mllp", f"live {day.day} {number}", messages=tuple(piece))
+
+
+def _http(seed: int) -> Iterator[Round]:
+    for day in _days(seed):
+        resources = iter(day.county)
+        number = 0
+        while piece := list(islice(resources, MESSAGES * RESOURCES)):
+            number += 1
+            bundles = (_bundle(piece[start : start + RESOURCES]) for start in range(0, len(piece), RESOURCES))
+            yield Round("http", f"posted {day.day} {number}", messages=tuple(bundles))
+
+
+def _bundle(resources: list[dict[str, Any]]) -> bytes:
+    entries = [{"resource": one} for one in resources]
+    return json.dumps({"resourceType": "Bundle", "type": "collection", "entry": entries}, default=str).encode()
 
 
 def _csv(seed: int) -> Iterator[Round]:

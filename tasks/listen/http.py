@@ -12,11 +12,13 @@ from typing import Annotated, Any
 from fastapi import FastAPI, Header, Path, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from starlette.background import BackgroundTask
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.routing import Match, Route
 
 from tasks.errors import SluiceError
+from tasks.failpoints import reached
 from tasks.listen import fhir_body, metrics, notify, upload
 from tasks.listen.fhir_body import Bad, Posted
 from tasks.listen.health import page
@@ -87,9 +89,11 @@ def _fhir(app: FastAPI, feeds: Mapping[str, Intake]) -> None:
         intake.permit(who, posted.actions)
         outcome = await intake.keep(posted, key)
         where = f"{outcome.delivery_id}:{outcome.start}"
-        return _outcome(
+        answer = _outcome(
             intake.feed.name, 202, "informational", f"kept at {where}; it is processed later", severity="information"
         )
+        answer.background = BackgroundTask(reached, "acknowledged")
+        return answer
 
     def taking(body: dict[str, Any]) -> dict[str, Any]:
         return {**options, "openapi_extra": {"requestBody": body}}

@@ -18,40 +18,16 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+from infra.chaos.feeds import PUSHED, texts, write
 from infra.chaos.workload import Round
 from infra.chaos.world import World, wait_for
 from infra.dev.process import listens
 
-FEEDS = {
-    "northside.hl7": """
-source: {kind: directory, connection: drop, path: hl7, ready: {stable_polls: 1}, after: archive}
-format: hl7v2
-mapping: v2
-timezone: America/New_York
-identify: {patient: [MR@NORTHSIDE, PI]}
-quarantine: {hold_above_percent: 100}
-route: [{to: [warehouse, ehr]}]
-receipt: {path: receipts}
-""",
-    "eastlab.results": """
-source: {kind: directory, connection: drop, path: csv, match: "**/*.csv", ready: {stable_polls: 1}, after: leave}
-format: csv
-mapping: eastlab-results
-timezone: America/New_York
-quarantine: {hold_above_percent: 100}
-route: [{to: [warehouse, ehr]}]
-receipt: {path: receipts}
-""",
-    "westside.live": """
-source: {kind: mllp}
-format: hl7v2
-mapping: v2
-timezone: America/New_York
-identify: {patient: [MR@NORTHSIDE, PI]}
-quarantine: {hold_above_percent: 100}
-route: [{to: [warehouse, ehr]}]
-""",
-}
+FEEDS = texts(
+    "kind: directory, connection: drop, path: hl7, ready: {stable_polls: 1}, after: archive",
+    'kind: directory, connection: drop, path: csv, match: "**/*.csv", ready: {stable_polls: 1}, after: leave',
+    "receipts",
+)
 
 
 class Site(World):
@@ -72,10 +48,7 @@ class Site(World):
 @pytest.fixture(scope="session")
 def feeds(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The feed files that all sites of a session share, as they share the processes that have compiled them."""
-    folder = tmp_path_factory.mktemp("feeds")
-    for name, text in FEEDS.items():
-        (folder / f"{name}.yaml").write_text(text)
-    return folder
+    return write(tmp_path_factory.mktemp("feeds"), FEEDS)
 
 
 @pytest.fixture(scope="session")
@@ -129,7 +102,7 @@ def _site(folder: Path, url: str, feeds: Path, server: tuple[str, str]) -> Site:
         "SLUICE_CONNECTION_DROP": json.dumps({"root": str(drop)}),
         "SLUICE_CONNECTION_EHR": json.dumps({"base_url": server[1]}),
     }
-    return Site(folder, tuple(FEEDS), ("westside.live",), env, url, (server[0], "ehr"))
+    return Site(folder, tuple(FEEDS), PUSHED, env, url, (server[0], "ehr"))
 
 
 def _drop(admin_url: str, database: str) -> None:

@@ -4,21 +4,18 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from infra.chaos.mllp import send
+from infra.chaos.feeds import OF
+from infra.chaos.listener import Listener
 from infra.chaos.picture import Picture
 from infra.chaos.workload import Round, rounds
 from infra.chaos.world import LEASE_SECONDS, stopped, wait_for
-from infra.dev.process import free_port, listens
 from tasks.failpoints import POINTS, taken
-from tasks.settings import PROJECT
 
 # a file's sender waits for no answer
 POLLED = [point for point in POINTS if point != "acknowledged"]
@@ -78,55 +75,25 @@ def test_frozen_past_its_lease_it_wakes_up_after_another_has_done_the_work_and_c
     assert site.picture().differences(wanted) == []
 
 
-class Listener:
-    """`sluice listen mllp` as a process, begun again whenever it died."""
-
-    def __init__(self, site: Any) -> None:
-        self.site, self.port, self.begun = site, free_port(23000), 0
-        self.process: subprocess.Popen[bytes] | None = None
-
-    def begin(self) -> None:
-        if self.process is not None and self.process.poll() is None:
-            return
-        self.begun += 1
-        command = [
-            sys.executable,
-            "-c",
-            "from deployments.cli.main import main; main()",
-            "listen",
-            "mllp",
-            "westside.live",
-        ]
-        env = {**os.environ, **self.site.env, "PYTHONPATH": str(PROJECT)}
-        self.process = subprocess.Popen(
-            [*command, "--port", str(self.port)], cwd=PROJECT, env=env, stdout=subprocess.DEVNULL
-        )
-        assert wait_for(lambda: listens(self.port), 120)
-
-    def end(self) -> None:
-        if self.process:
-            self.process.kill()
-            self.process.wait()
-
-
 @pytest.mark.slow
-def test_a_listener_killed_at_each_of_its_points_takes_every_message_once(sites: Callable) -> None:
-    sent = next(rounds(7, ("mllp",)))
+@pytest.mark.parametrize("kind", ["mllp", "http"])
+def test_a_listener_killed_at_each_of_its_points_takes_every_message_once(sites: Callable, kind: Any) -> None:
+    sent = next(rounds(7, (kind,)))
     pictures = []
     for name, struck in (("calm", ()), ("chaos", ("fsynced", "landed", "acknowledged"))):
         site = sites(name)
-        listener = Listener(site)
+        listener = Listener(kind, OF[kind], site.env)
         try:
             for number, message in enumerate(sent.messages):
                 if number < len(struck):
                     site.arm(struck[number], "kill")
-                listener.begin()
-                send(listener.port, [message], listener.begin)
+                listener.send([message])
             assert wait_for(lambda site=site, struck=struck: all(taken(site.points, point) for point in struck))
         finally:
             listener.end()
         assert listener.begun == 1 + len(struck)
-        site.rest(["westside.live"])
+        site.rest([OF[kind]])
         pictures.append(site.picture())
-    assert pictures[0].parts["totals"]["westside.live"].startswith(f"{len(sent.messages)} ")
+    assert len(pictures[0].parts["store"]) > len(sent.messages)
+    assert pictures[1].parts["totals"] == pictures[0].parts["totals"]
     assert pictures[1].differences(pictures[0]) == []
