@@ -205,6 +205,9 @@ class Stager:
 
     def _frames(self, delivery: Delivery) -> Iterator[Frame]:
         """The delivery's frames; where it cannot be read on, one frame that says so."""
+        if delivery.size == 0:
+            # a segment whose listener died before anything was committed to it: nobody sent an empty file
+            return
         here = delivery.position
         length = None if delivery.size is None else delivery.size - here.offset
         try:
