@@ -30,6 +30,13 @@ def erase(
         bool, typer.Option("--allow-new", help="Let through what happens from now on; else nothing ever.")
     ] = False,
     lift: Annotated[bool, typer.Option("--lift", help="Let the patient be published again from now on.")] = False,
+    send_again: Annotated[
+        str | None, typer.Option(metavar="DESTINATION", help="Send deletions that it refused there again.")
+    ] = None,
+    close: Annotated[
+        str | None,
+        typer.Option(metavar="DESTINATION", help="Its operator has seen to the deletions that it refused."),
+    ] = None,
     json: Json = False,
 ) -> None:
     """Erase a patient from store, history, tables, landing and destinations, and keep replays from bringing it back.
@@ -40,6 +47,9 @@ def erase(
     from tasks.erase import run
     from tasks.settings import actor, settings
 
+    if send_again or close:
+        _refused(send_again, close, reason)
+        return
     if patient is None:
         _standing(json)
         return
@@ -106,6 +116,18 @@ def _print(made: Erasure, key_id: str, json: bool) -> None:
         print(f"  {line}")
 
 
+def _refused(again: str | None, close: str | None, reason: str) -> None:
+    from tasks.erase import refused
+    from tasks.settings import actor
+
+    if again:
+        count = refused.send_again(again, actor(), reason)
+        print(f"{again}: {count} deletions are sent again")
+    if close:
+        count = refused.close(close, actor(), reason)
+        print(f"{close}: {count} deletions that it refused are closed")
+
+
 def _standing(json: bool) -> None:
     from tasks.erase.run import finish
     from tasks.ledger.db import connect
@@ -121,7 +143,8 @@ def _standing(json: bool) -> None:
     for row in rows:
         row["at"] = row["at"].isoformat(timespec="seconds")
         row["done"] = row["ended_at"] is not None
-    table(rows, ["erasure", "at", "actor", "deliveries_left", "confirmations_left", "done"])
+        row["refused_by"] = ", ".join(row["refused_by"] or ())
+    table(rows, ["erasure", "at", "actor", "deliveries_left", "confirmations_left", "refused_by", "done"])
 
 
 def _progress(number: int) -> None:

@@ -62,6 +62,7 @@ COMMANDS: tuple[Callable[..., None], ...] = (
     lineage.lineage,
     erase.erase,
     operate.doctor,
+    operate.destinations,
     prune.prune,
     feeds.bench,
 )

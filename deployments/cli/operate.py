@@ -25,6 +25,22 @@ def doctor(json: Json = False) -> None:
         raise typer.Exit(1)
 
 
+def destinations(json: Json = False) -> None:
+    """List destinations: what waits for each and since when, what it refused, and why it is left alone for now."""
+    from tasks.ledger.db import connect
+    from tasks.ledger.outbox import standing
+    from tasks.settings import settings
+
+    with connect(settings().warehouse_url) as connection:
+        rows = standing(connection)
+    if json:
+        as_json(rows)
+    else:
+        for row in rows:
+            row |= {name: row[name] and row[name].isoformat(timespec="seconds") for name in ("since", "paused_until")}
+        table(rows, ["destination", "waiting", "since", "refused", "failures", "why", "paused_until"])
+
+
 def apply() -> None:
     """Build the warehouse's tables from the views, those anew whose view has changed; a line each."""
     from tasks.ledger.db import connect

@@ -1,18 +1,19 @@
 """What is known of a patient: the ids that are the same person, the resources, the records that said so.
 
-A resource that refers to the patient is found by reading the store once from end to end: an erasure is rare, and an
-index over every reference would be paid for by every publication.
+What speaks of the patient is found by `ledger.record_patient`, a row a record and patient: an index over every
+reference of every resource would cost each publication several times as much.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from tasks import work
 from tasks.errors import ConfigError, SluiceError
 from tasks.feed import feed_files, load
-from tasks.ledger import erased
+from tasks.ledger import spoken
 from tasks.ledger.db import Connection
 from tasks.model import DIRECTORY, split_record_id
 from tasks.process.stage import Stager
@@ -33,16 +34,25 @@ with recursive same(id) as (
 select same.id from same where same.id is not null order by 1
 """
 
+SPOKE = """
+create temp table spoke on commit drop as
+select distinct record_id from ledger.record_patient where patient = any(%(marks)s)
+"""
+
 REFERRING = """
 create temp table doomed on commit drop as
 with said as (
-    select resource_type, id, resource, record_id from fhir.resource where resource::text like any(%(like)s)
+    select resource_type, id, resource from fhir.resource
+    where record_id in (select record_id from spoke) and resource::text like any(%(like)s)
     union all
-    select resource_type, id, resource, record_id from fhir.history where resource::text like any(%(like)s)
+    select resource_type, id, resource from fhir.history
+    where record_id in (select record_id from spoke) and resource::text like any(%(like)s)
     union all
-    select resource_type, id, resource, record_id from fhir.late_fact where resource::text like any(%(like)s)
+    select resource_type, id, resource from fhir.late_fact
+    where record_id in (select record_id from spoke) and resource::text like any(%(like)s)
     union all
-    select resource_type, id, said, record_id from fhir.contribution where said::text like any(%(like)s)
+    select resource_type, id, said from fhir.contribution
+    where record_id in (select record_id from spoke) and said::text like any(%(like)s)
 )
 select resource_type, id,
        bool_or(
@@ -71,8 +81,13 @@ select distinct record_id from (
     select l.record_id from fhir.late_fact l
     join doomed d on d.resource_type = l.resource_type and d.id = l.id and d.own
     union all
-    select s.record_id from staging.resource s
-    where s.resource_type = 'Patient' and s.id = any(%(ids)s) or s.resource::text like any(%(like)s)
+    -- records that speak of nobody else, also those of which nothing stands: repetitions, filtered, retracted, staged
+    select s.record_id from spoke s where not exists (
+        select from ledger.record_patient o where o.record_id = s.record_id and o.patient <> all(%(marks)s)
+    )
+    union all
+    select s.record_id from spoke join staging.resource s on s.record_id = spoke.record_id
+    where s.patients && %(marks)s::bigint[]
 ) said where record_id & 4294967295 > 0
 """
 
@@ -102,11 +117,14 @@ join ledger.record twin on twin.key = r.key and twin.state = 'duplicate'
 where not exists (select from mine known where known.record_id = twin.id)
 """
 
+GATHER = (SPOKE, "analyze spoke", REFERRING, "analyze doomed", OF_THEM, "analyze mine", WITH_THEM, AGAIN, GONE)
+
 STOPPED = """
 select d.feed, r.id from ledger.record r join ledger.delivery d on d.id = r.id >> 32
 where (r.state in ('quarantined', 'filtered', 'discarded') or exists (
     select from ledger.retracted t where t.record_id = r.id
 )) and coalesce(d.object, '') <> '' and not exists (select from ledger.erased_record e where e.record_id = r.id)
+  and not exists (select from ledger.record_patient p where p.record_id = r.id)
 order by d.feed, r.id
 """
 
@@ -134,15 +152,21 @@ def gather(connection: Connection, ids: list[str]) -> None:
 
     A resource that is not `own` speaks of others too (a group, an appointment of several): it stays.
     """
+    params = asked(ids)
+    for statement in GATHER:
+        connection.execute(statement.encode(), params)
+
+
+def asked(ids: list[str]) -> dict[str, list[Any]]:
+    """Return the parameters with which `GATHER` asks for patients."""
     names = [f"Patient/{key}" for key in ids]
-    params = {
+    return {
         "ids": ids,
         "names": names,
         "like": [f'%"{name}{end}%' for name in names for end in ('"', "/")],
+        "marks": [spoken.mark(key) for key in ids],
         "shared": SHARED,
     }
-    for statement in (REFERRING, "analyze doomed", OF_THEM, "analyze mine", WITH_THEM, AGAIN, GONE):
-        connection.execute(statement.encode(), params)
 
 
 def search_stopped(connection: Connection, ids: list[str], tell: Callable[[int], None]) -> Searched:
@@ -175,7 +199,7 @@ def _said(connection: Connection, rows: list[tuple[str, int]]) -> Iterator[tuple
                 for record, _, frame in read_again(connection, stager, records):
                     conversion = stager.pipeline.said(frame)
                     left.discard(record)
-                    yield record, erased.patients(conversion) if conversion.entries else None
+                    yield record, spoken.patients(conversion) if conversion.entries else None
         except SluiceError:
             # a delivery whose bytes or maps are gone: what it says stays unknown, and is told as such
             pass

@@ -14,7 +14,7 @@ from tasks.destinations import destination_files, read
 from tasks.erase import find, store
 from tasks.erase.shred import shred
 from tasks.errors import ConfigError
-from tasks.ledger import audit, claims, erased
+from tasks.ledger import audit, claims, erased, spoken
 from tasks.ledger.db import Connection, connect
 from tasks.settings import settings
 
@@ -41,6 +41,8 @@ class Erasure:
         yield "the partners' own folders, archives and systems: ask them"
         for name, number in self.counts["destinations"].items():
             yield f"{name}: {number} deletions are queued; {_keeps(name)}"
+        for name, number in self.counts["sent_on"].items():
+            yield f"{name}: {number} messages went there as they came, and cannot be called back, ask its operator"
         yield "backups, replicas and write-ahead logs of Postgres from before now: let them age out"
         yield (
             f"backups and copies of landing from before now: `sluice landing rewrap`, then destroy key {key_id} and "
@@ -116,7 +118,7 @@ def finish(patience: float = 60) -> Counter[str]:
 def lift(patient: str, actor: str, reason: str) -> None:
     """Let a patient who was erased be published again; raises `ConfigError` where nobody of that id was."""
     with connect(settings().warehouse_url) as connection, connection.transaction():
-        key = erased.digest(patient.rpartition("/")[2])
+        key = spoken.digest(patient.rpartition("/")[2])
         row = connection.execute(
             "delete from ledger.suppressed where digest = %s returning erasure_id", (key,)
         ).fetchone()

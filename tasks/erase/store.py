@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import Any
 
 from mappings.engine.json import digest
-from tasks.ledger import erased
+from tasks.ledger import erased, spoken
 from tasks.ledger.db import Connection
 from tasks.ledger.moves import Move, move
 from tasks.publish.tables import refresh
@@ -31,6 +31,11 @@ COUNTS = {
     "destinations": """
         select o.destination, count(*) from gone d
         join ledger.outbox o on o.resource_type = d.resource_type and o.id = d.id group by 1 order by 1
+    """,
+    "sent_on": """
+        select o.destination, count(*) from mine
+        join ledger.outbox o on o.resource_type = '!record' and o.id = mine.record_id::text and o.state = 'confirmed'
+        group by 1 order by 1
     """,
     "left": """
         select resource_type, count(distinct id) from doomed d where not own and resource_type <> 'Patient'
@@ -87,8 +92,23 @@ TAKE_OUT = (
     from gone d join fhir.resource r on r.resource_type = d.resource_type and r.id = d.id
     where o.resource_type = d.resource_type and o.id = d.id
     """,
+    # messages that were to be sent on as they came: nobody waits for them any more
+    """
+    with out as (
+        delete from ledger.outbox o using mine
+        where o.resource_type = '!record' and o.id = mine.record_id::text returning o.state, o.batches
+    ), less as (
+        select unnest(batches) as batch_id, count(*) as n from out where state = 'pending' group by 1
+    )
+    update ledger.batch b set
+        awaiting = b.awaiting - less.n,
+        state = case when b.awaiting - less.n <= 0 and b.state = 'stored' then 'published' else b.state end,
+        published_at = case when b.awaiting - less.n <= 0 and b.state = 'stored' then now() else b.published_at end
+    from less where b.id = less.batch_id
+    """,
     "delete from ledger.record_key k using mine where k.record_id = mine.record_id",
     "update ledger.record r set key = null from mine where r.id = mine.record_id",
+    "delete from ledger.record_patient where patient = any(%(marks)s)",
     "delete from restricted.unmapped_code u using mine where u.first_record = mine.record_id and u.count = 1",
     """
     insert into ledger.erased_record (record_id, delivery_id, erasure_id)
@@ -113,7 +133,7 @@ select 'mart.' || name from ops.mart_definition where problem is not null order 
 """
 """Tables that are not kept at present: what they say of the patient stays until they are built anew."""
 
-BY_NAME = {"resources", "destinations", "left"}
+BY_NAME = {"resources", "destinations", "sent_on", "left"}
 
 
 def open_erasure(connection: Connection, actor: str) -> int:
@@ -131,7 +151,7 @@ def suppress(connection: Connection, erasure: int, ids: Sequence[str], until: da
             insert into ledger.suppressed (digest, erasure_id, until) values (%s, %s, %s)
             on conflict (digest) do update set erasure_id = excluded.erasure_id, until = excluded.until
             """,
-            [(erased.digest(key), erasure, until) for key in ids],
+            [(spoken.digest(key), erasure, until) for key in ids],
         )
 
 
@@ -141,7 +161,12 @@ def take_out(connection: Connection, erasure: int, ids: Sequence[str]) -> list[s
     Returns the analysts' tables that could not be brought up to date.
     """
     _discard(connection)
-    params = {"erasure": erasure, "ids": list(ids), "digest": digest("erased")}
+    params = {
+        "erasure": erasure,
+        "ids": list(ids),
+        "digest": digest("erased"),
+        "marks": [spoken.mark(key) for key in ids],
+    }
     for statement in TAKE_OUT:
         connection.execute(statement.encode(), params)
     refresh(connection, "gone")

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from tasks.feed import Feed
+from tasks.ledger import spoken
 from tasks.ledger.db import Connection
 from tasks.ledger.deliveries import EXPECTED, Delivery, of_row, position_json
 from tasks.ledger.peers import Heard
@@ -40,7 +41,7 @@ class Members:
     - `records` are (record id, landed on, location, key, ended or None).
     - `quarantined` are (record id, delivery id, stage, findings).
     - `findings` count (stage, code, location, severity) with the first record that had it.
-    - `withheld` are records of erased patients.
+    - `withheld` are records of erased patients; `spoken` is of whom the filtered ones speak.
     - `heard` is how a peer speaks of what they say.
     """
 
@@ -50,6 +51,7 @@ class Members:
     findings: dict[tuple[str, str, str, str], list[int]] = field(default_factory=dict)
     unmapped: dict[UnmappedCode, list[int]] = field(default_factory=dict)
     withheld: list[int] = field(default_factory=list)
+    spoken: list[tuple[int, set[str]]] = field(default_factory=list)
     heard: list[Heard] = field(default_factory=list)
 
     def note(self, record: int, stage: str, findings: Iterable[Finding]) -> None:
@@ -104,6 +106,7 @@ def fix_members(connection: Connection, feed: Feed, batch_id: int, members: Memb
             "update ledger.segment set read_to = %s where delivery_id = %s",
             [(part.read_to, part.delivery_id) for part in members.slices if part.read_to is not None],
         )
+    spoken.note_stopped(connection, members.spoken)
     store_findings(connection, feed, batch_id, members)
 
 

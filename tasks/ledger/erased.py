@@ -6,23 +6,20 @@ transaction, an erasure the exclusive one: so no statement slips past between th
 
 from __future__ import annotations
 
-import hashlib
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from mappings.engine.json import dumps
 from tasks.ledger.db import Connection
 from tasks.ledger.deliveries import position, position_json
+from tasks.ledger.spoken import digest, patients
 from tasks.model import Conversion, Position
 
 ERASED = "erased"
 """The reason for which a record of an erased patient is filtered."""
 
 LOCK = "hashtextextended('sluice:erase', 0)"
-PATIENT = re.compile(rb'"Patient/([A-Za-z0-9.-]{1,64})["/]')
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,21 +44,6 @@ class Hole:
     ordinal: int
     start: int
     next: Position
-
-
-def digest(patient: str) -> bytes:
-    """Return what stands for a patient's id."""
-    return hashlib.sha256(f"Patient/{patient}".encode()).digest()
-
-
-def patients(conversion: Conversion) -> set[str]:
-    """Return the ids of the patients that a record's resources are or refer to."""
-    found: set[str] = set()
-    for entry in conversion.entries:
-        if entry.resource["resourceType"] == "Patient":
-            found.add(entry.resource["id"])
-        found.update(name.decode() for name in PATIENT.findall(dumps(entry.resource)))
-    return found
 
 
 def hold(connection: Connection) -> Suppressed:
@@ -177,7 +159,10 @@ def standing(connection: Connection) -> list[dict[str, Any]]:
                 where r.erasure_id = e.id and (s.at is null or s.at < r.at)) as deliveries_left,
                (select count(*) from ledger.erased_resource g join ledger.outbox o
                 on o.resource_type = g.resource_type and o.id = g.id
-                where g.erasure_id = e.id and o.state <> 'confirmed') as confirmations_left
+                where g.erasure_id = e.id and o.state <> 'confirmed') as confirmations_left,
+               (select array_agg(distinct o.destination order by o.destination) from ledger.erased_resource g
+                join ledger.outbox o on o.resource_type = g.resource_type and o.id = g.id
+                where g.erasure_id = e.id and o.state = 'refused') as refused_by
         from ledger.erasure e order by e.id
         """
     )

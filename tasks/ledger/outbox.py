@@ -164,6 +164,25 @@ def backlog(connection: Connection, destination: str) -> int:
     return int(row[0]) if row else 0
 
 
+def standing(connection: Connection) -> list[dict[str, Any]]:
+    """Return how every destination stands: what waits for it and since when, what it refused, why it is left alone."""
+    cursor = connection.execute(
+        """
+        select coalesce(o.destination, d.name) as destination, coalesce(o.waiting, 0) as waiting, o.since,
+               coalesce(o.refused, 0) as refused, coalesce(d.failures, 0) as failures,
+               case when d.failures > 0 then d.why end as why, d.paused_until
+        from (
+            select destination, count(*) filter (where state = 'pending') as waiting,
+                   min(updated_at) filter (where state = 'pending') as since,
+                   count(*) filter (where state = 'refused') as refused
+            from ledger.outbox where state in ('pending', 'refused') group by 1
+        ) o full join ledger.destination d on d.name = o.destination order by 1
+        """
+    )
+    names = [column.name for column in cursor.description or ()]
+    return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+
+
 def pause(connection: Connection, destination: str, why: str, seconds: float | None = None) -> None:
     """Leave a destination alone that took nothing: for `seconds`, or longer with every time, up to five minutes.
 

@@ -38,6 +38,11 @@ where r.id >= d.id << 32 and r.id < (d.id + 1) << 32
   and not exists (select from fhir.late_fact v where v.record_id = r.id)
   and not exists (select from fhir.said_again v where v.record_id = r.id)
 """
+SPOKEN = """
+delete from ledger.record_patient p using unnest(%(deliveries)s::bigint[]) d(id)
+where p.record_id >= d.id << 32 and p.record_id < (d.id + 1) << 32
+  and not exists (select from ledger.record r where r.id = p.record_id)
+"""
 MARK = "update ledger.delivery set pruned_at = now() where id = any(%(deliveries)s)"
 # what a destination said last of a resource is the proof that it has it
 LOAD_RECEIPTS = """
@@ -66,7 +71,8 @@ def prune(connection: Connection, days: int, *, dry_run: bool = False) -> dict[s
                 rows = connection.execute(DUE, {"days": days, "limit": AT_ONCE}).fetchall()
                 found = {"deliveries": [row[0] for row in rows]}
                 counts["records"] += connection.execute(RECORDS, found).rowcount if rows else 0
-                connection.execute(MARK, found)
+                for statement in (SPOKEN, MARK):
+                    connection.execute(statement, found)
             counts["deliveries"] += len(rows)
             if len(rows) < AT_ONCE:
                 break

@@ -39,7 +39,8 @@ left join ledger.erased_record e on e.record_id = r.id where r.id = %s
 """
 DELIVERY = """
 select 'delivery' as kind, d.id as delivery, d.feed, d.partner, d.name, d.state, d.duplicate_of, d.corrects,
-       d.landed_at, d.sha256, l.run_id as run
+       d.landed_at, d.received, d.published, d.quarantined, d.duplicate, d.filtered, d.discarded, d.in_flight,
+       d.sha256, l.run_id as run
 from ops.delivery d join ledger.delivery l on l.id = d.id where d.id = any(%s) order by d.id
 """
 DESTINATIONS = """
@@ -112,7 +113,7 @@ def _with_sources(connection: Connection, versions: list[Step]) -> list[Step]:
 
 def _erased(connection: Connection, kind: str | None, key: str) -> list[Step]:
     # what it stands on takes longer to import than to ask, and hardly anybody asks for an erased patient
-    from tasks.ledger.erased import digest
+    from tasks.ledger.spoken import digest
 
     return _steps(connection, ERASED, digest(key)) if kind in {None, "Patient"} else []
 

@@ -20,7 +20,7 @@ from tasks.errors import BadRecord
 from tasks.failpoints import reached
 from tasks.feed import Feed
 from tasks.landing.store import Landing
-from tasks.ledger import batches, claims, deliveries, erased, peers, segments
+from tasks.ledger import batches, claims, deliveries, erased, peers, segments, spoken
 from tasks.ledger.batches import Ended, Members, Slice
 from tasks.ledger.db import Connection
 from tasks.ledger.deliveries import Delivery
@@ -38,7 +38,8 @@ Row = tuple[Any, ...]
 
 STAGE = """
 copy staging.resource
-    (batch_id, record_id, resource_type, id, event_time, fhir_version, deleted, destinations, digest, resource, slots)
+    (batch_id, record_id, resource_type, id, event_time, fhir_version, deleted, destinations, digest, resource, slots,
+     patients)
 from stdin
 """
 
@@ -101,11 +102,7 @@ class Stager:
             self.hold(writer)
             batch_id = batches.open_batch(writer, self.feed, token, run_id, self.pipeline.version)
             members = Members()
-            rows = 0
-            with writer.cursor().copy(STAGE) as copy:
-                for row in said_once(self._rows(reader, members, todo, limit)):
-                    copy.write_row((batch_id, *row))
-                    rows += 1
+            rows = stage_rows(writer, batch_id, self._rows(reader, members, todo, limit))
             batches.fix_members(writer, self.feed, batch_id, members, rows)
             erased.withheld(writer, members.withheld)
             if self.peer:
@@ -130,11 +127,8 @@ class Stager:
             claims.check(writer, f"feed:{self.feed.name}", token)
             self.hold(writer)
             writer.execute("delete from staging.resource where batch_id = %s", (batch_id,))
-            rows, failed = 0, Members()
-            with writer.cursor().copy(STAGE) as copy:
-                for row in said_once(self._again(reader, batch_id, failed)):
-                    copy.write_row((batch_id, *row))
-                    rows += 1
+            failed = Members()
+            rows = stage_rows(writer, batch_id, self._again(reader, batch_id, failed))
             batches.set_staged_rows(writer, batch_id, rows)
             batches.end_before_store(writer, self.feed, batch_id, failed)
         return True
@@ -254,6 +248,8 @@ class Stager:
             members.note(record, "route", [Finding("filtered", done.decision.dropped, "information")])
             if done.decision.dropped == ERASED:
                 members.withheld.append(record)
+            elif done.conversion.entries:
+                members.spoken.append((record, spoken.patients(done.conversion)))
             return "filtered", iter(())
         if self.peer:
             members.heard += self.peer.heard(record, frame, done.conversion)
@@ -283,7 +279,7 @@ def staged_rows(record: int, landed_at: datetime, conversion: Conversion, decisi
     for entry in conversion.entries:
         resource = entry.resource
         kind, key = resource["resourceType"], resource["id"]
-        text = dumps(resource).decode()
+        text = dumps(resource)
         yield (
             record,
             kind,
@@ -293,10 +289,22 @@ def staged_rows(record: int, landed_at: datetime, conversion: Conversion, decisi
             entry.deleted,
             [*(name for name in to if decision.takes(name, kind)), *itself],
             digest(resource),
-            text,
+            text.decode(),
             _slots(entry),
+            f"{{{','.join(str(spoken.mark(name)) for name in spoken.named(kind, key, text))}}}",
         )
         itself = []
+
+
+def stage_rows(writer: Connection, batch_id: int, rows: Iterable[Row]) -> int:
+    """Stage rows for a batch, and note of whom they speak; return how many there are."""
+    count = 0
+    with writer.cursor().copy(STAGE) as copy:
+        for row in said_once(rows):
+            copy.write_row((batch_id, *row))
+            count += 1
+    spoken.note_staged(writer, batch_id)
+    return count
 
 
 def said_once(rows: Iterable[Row]) -> Iterator[Row]:

@@ -22,7 +22,7 @@ from tasks.ledger.db import Connection
 from tasks.ledger.erased import ERASED
 from tasks.ledger.moves import Move, move
 from tasks.pipeline import Done
-from tasks.process.stage import STAGE, Row, Stager, record_key, said_once, staged_rows
+from tasks.process.stage import Row, Stager, record_key, stage_rows, staged_rows
 from tasks.publish.preview import Change, preview
 from tasks.publish.store import Refresh, publish
 from tasks.publish.withdraw import withdraw
@@ -103,7 +103,7 @@ class Again:
             outcome.refused.update(told.refused())
             if told.good:
                 batch_id = self._open()
-                self._stage(batch_id, told.rows)
+                stage_rows(self.writer, batch_id, told.rows)
                 withdraw(self.writer, batch_id, told.good)
                 self._count_rows(batch_id)
                 self._through(batch_id, outcome, len(told.good), must_pass=not despite_gate)
@@ -145,14 +145,9 @@ class Again:
             batches.forget(self.writer, batch_id)
             return
         batches.store_findings(self.writer, self.feed, batch_id, told.members)
-        self._stage(batch_id, told.rows)
+        stage_rows(self.writer, batch_id, told.rows)
         self._count_rows(batch_id)
         self._through(batch_id, outcome, len(told.good), must_pass=False)
-
-    def _stage(self, batch_id: int, rows: Sequence[Row]) -> None:
-        with self.writer.cursor().copy(STAGE) as copy:
-            for row in said_once(rows):
-                copy.write_row((batch_id, *row))
 
     def _count_rows(self, batch_id: int) -> None:
         row = self.writer.execute("select count(*) from staging.resource where batch_id = %s", (batch_id,)).fetchone()

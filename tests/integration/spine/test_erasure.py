@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import base64
 import json
+import os
+from datetime import UTC, datetime
 
 import psycopg
 import pytest
 
 from tasks import work
+from tasks.deliver.drain import drain
+from tasks.deliver.files import FilesDestination, FilesOptions
+from tasks.deliver.mllp import MllpDestination, MllpOptions
+from tasks.erase import refused
+from tasks.erase.rewrap import rewrap
 from tasks.erase.run import erase, finish, lift
 from tasks.errors import ConfigError
-from tasks.ledger import audit, erased, outbox
+from tasks.feed import load
+from tasks.ledger import audit, erased, outbox, segments
 from tasks.ledger.db import connect
 from tasks.model import record_id
 from tasks.replay.run import Pace, decrypted, release, replay
@@ -117,6 +126,119 @@ def test_destinations_are_told_and_when_they_confirmed_nothing_remains(site, two
         [one] = erased.standing(connection)
         assert one["ended_at"] is not None
     assert key not in everywhere(site)
+
+
+@pytest.mark.parametrize("by", ["send_again", "close"])
+def test_a_deletion_that_a_destination_refuses_is_shown_and_an_operator_decides(site, two, by):
+    erase(two, "ada", WHY)
+    with connect(site.url) as connection:
+        waiting = outbox.pending(connection, "ehr", 1000)
+        said = [
+            outbox.Answer(one.resource_type, one.id, one.version, "refused", "409", "conflict at Patient")
+            for one in waiting
+        ]
+        outbox.settle(connection, "ehr", said)
+        finish()
+        [one] = erased.standing(connection)
+        assert (one["refused_by"], one["confirmations_left"], one["ended_at"]) == (["ehr"], len(waiting), None)
+        with pytest.raises(ConfigError, match="--reason"):
+            getattr(refused, by)("ehr", "ada", " ")
+        with pytest.raises(ConfigError, match="county has refused no deletion"):
+            getattr(refused, by)("county", "ada", "its operator did it by hand")
+        assert getattr(refused, by)("ehr", "ada", "its operator did it by hand") == len(waiting)
+        if by == "send_again":
+            again = outbox.pending(connection, "ehr", 1000)
+            assert [one.key for one in again] == [one.key for one in waiting]
+            outbox.settle(
+                connection,
+                "ehr",
+                [outbox.Answer(one.resource_type, one.id, one.version, "sent", "204") for one in again],
+            )
+            finish()
+        [one] = erased.standing(connection)
+        assert one["ended_at"] is not None
+        *_, act = audit.acts(connection)
+        assert (act.action, act.subject) == (f"erase-{by.replace('_', '-')}", "destination:ehr")
+        assert act.counts == {"deletions": len(waiting)}
+    assert two.partition("/")[2] not in everywhere(site)
+
+
+def test_a_folder_gets_the_deletions_and_a_receiver_of_messages_says_that_it_cannot_be_told(site, tmp_path, adt):
+    folder = tmp_path / "out"
+    folder.mkdir()
+    site.configure((site.feeds / f"{site.feed}.yaml").read_text() + "route: [{to: [warehouse, folder, ris]}]\n")
+    site.write("day.hl7", adt(mrn="1", family=GONE), adt(mrn="2", family=STAYS))
+    site.run()
+    directory = FilesDestination(FilesOptions(kind="directory", connection="out"), {"root": str(folder)})
+    nobody = {"host": "127.0.0.1", "port": "9"}
+    receiver = MllpDestination(MllpOptions(kind="mllp", connection="ris", attempts=1), nobody)
+    with connect(site.url) as connection:
+        drain(connection, "folder", directory)
+        assert GONE in "".join(path.read_text() for path in folder.iterdir() if path.is_file())
+        key = patient(site, GONE).partition("/")[2]
+        erase(f"Patient/{key}", "ada", WHY)
+        drain(connection, "folder", directory)
+        told = "".join(path.read_text() for path in folder.rglob("deleted/*"))
+        assert f'"Patient/{key}"' in told
+        assert GONE not in told
+        drain(connection, "ris", receiver)
+        finish()
+        [one] = erased.standing(connection)
+        assert one["refused_by"] == ["ris"]
+        refused.close("ris", "ada", "it keeps visits by law")
+        [one] = erased.standing(connection)
+        assert one["ended_at"] is not None
+    assert key not in everywhere(site)
+
+
+def test_messages_that_were_to_be_sent_on_are_sent_no_more_and_nothing_waits_for_them(site, tmp_path, monkeypatch, adt):
+    (tmp_path / "ris.yaml").write_text("kind: mllp\nconnection: ris\nsend: pass\n")
+    monkeypatch.setenv("SLUICE_DESTINATIONS", str(tmp_path))
+    site.configure((site.feeds / f"{site.feed}.yaml").read_text() + "route: [{to: [warehouse, ris]}]\n")
+    site.write("day.hl7", adt(mrn="1", family=GONE))
+    site.write("more.hl7", adt("A08", mrn="1", family=GONE), adt(mrn="2", family=STAYS))
+    site.run()
+    with connect(site.url) as connection:
+        [first, *_] = outbox.pending(connection, "ris", 10)
+        outbox.settle(connection, "ris", [outbox.Answer(first.resource_type, first.id, first.version, "sent", "AA")])
+        made = erase(patient(site, GONE), "ada", WHY)
+        assert any(line.startswith("ris: 1 messages went there as they came") for line in made.beyond("test"))
+        left = outbox.pending(connection, "ris", 10)
+        assert [one.record for one in left] == [record_id(2, 2)]
+        outbox.settle(connection, "ris", [outbox.Answer(one.resource_type, one.id, 1, "sent", "AA") for one in left])
+    assert site.counts()["in_flight"] == 0
+
+
+def test_what_said_nothing_new_is_erased_too(site, adt, two):
+    """Its bytes stand in landing, and nothing in the store leads to them."""
+    site.write("same.hl7", adt("A08", mrn="1", family=GONE, when="20260101100000-0500", control="older"))
+    site.run()
+    erase(two, "ada", WHY)
+    assert GONE not in everywhere(site)
+
+
+def test_an_open_segment_is_sealed_under_the_new_key_when_it_is_closed(site, two, monkeypatch):
+    """A listener appends while the key is changed: its segment waits, and nothing in it is lost."""
+    name, segment = work.landing().segment(site.feed, "segment")
+    new = base64.b64encode(bytes(32)).decode()
+    with connect(site.url) as connection:
+        delivery = segments.open_segment(connection, load(site.feed), "segment", name)
+
+        def arrive(data):
+            segment.add(data)
+            assert segments.commit(connection, {delivery: segment.commit()}, [], datetime.now(UTC)) == {delivery}
+
+        arrive(b"first ")
+        monkeypatch.setenv("SLUICE_LANDING_KEY", f"new:{new},{os.environ['SLUICE_LANDING_KEY']}")
+        found = rewrap("ada", WHY)
+        assert (found.rewrapped, found.waits, found.free) == (2, 1, [])
+        arrive(b"second")
+        segment.close()
+        segments.close(connection, delivery)
+    found = rewrap("ada", WHY)
+    assert (found.rewrapped, found.waits, found.free) == (1, 0, ["test"])
+    monkeypatch.setenv("SLUICE_LANDING_KEY", f"new:{new}")
+    assert b"".join(work.landing().read(name)) == b"first second"
 
 
 def test_a_replay_of_everything_does_not_bring_it_back(site, two):

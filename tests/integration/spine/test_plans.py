@@ -8,6 +8,7 @@ from typing import Any
 import psycopg
 import pytest
 
+from tasks.erase import find
 from tasks.ledger import prune
 
 DELIVERIES = 2_000
@@ -29,6 +30,12 @@ select (d << 32) + r, current_date - (d % 90)::int, d, 'message ' || r, decode(m
        case when r % 1000 = 7 then 'quarantined' end
 from generate_series(1, {DELIVERIES}::bigint) d, generate_series(1, {RECORDS}) r;
 insert into ledger.record_key select key, id from ledger.record where state is null;
+insert into ledger.record_patient select id % 100000, id from ledger.record;
+insert into fhir.resource (resource_type, id, version_id, event_time, record_id, batch_id, partner, feed, fhir_version,
+                           digest, resource)
+select 'Observation', md5(id::text), 1, now(), id, 1, 'p', 'f', '4.0.1', '',
+       jsonb_build_object('subject', jsonb_build_object('reference', 'Patient/' || id % 100000))
+from ledger.record where id % 10 = 1;
 insert into ledger.quarantine (record_id, delivery_id, batch_id, feed, stage, code, location, findings, mapping_version,
                                ended_at, ended_as)
 select r.id, r.id >> 32, r.batch_id, b.feed, 'convert', 'code' || r.batch_id % 20, 'PID-3', '[]', 'v',
@@ -41,9 +48,10 @@ insert into ledger.load_receipt (at, destination, resource_type, resource_id, ve
 select now() - make_interval(secs => n), 'ehr', 'Patient', md5(n::text), 1, 'sent', '200'
 from generate_series(1, 300000) n;
 """
-LARGE = ("record", "load_receipt", "outbox", "delivery", "batch_slice", "batch", "quarantine")
+LARGE = ("resource_", "record", "load_receipt", "outbox", "delivery", "batch_slice", "batch", "quarantine")
 """Relations, and the beginnings of their partitions' names, that no question may read from end to end."""
 DELIVERY = 17
+FILLED = "select sum(reltuples) from pg_class where relname = %s"
 QUESTIONS: dict[str, tuple[str, dict[str, Any]]] = {
     "which of these contents came before": (
         """
@@ -115,9 +123,9 @@ def test_every_question_finds_its_rows_by_an_index(full: Any) -> None:
     for name, (query, params) in QUESTIONS.items():
         read = [one for one in scans(plan_of(full, query, params)) if one.startswith(LARGE)]
         # an empty partition is read from end to end for nothing
-        [rows] = [full.execute(f"select 1 from ledger.{one} limit 1".encode()).fetchall() for one in read] or [[]]
-        if rows:
-            wrong[name] = read
+        filled = [one for one in read if full.execute(f"select 1 from ledger.{one} limit 1".encode()).fetchall()]
+        if filled:
+            wrong[name] = filled
     assert wrong == {}
 
 
@@ -126,3 +134,19 @@ def test_pruning_takes_its_deliveries_by_an_index_and_never_reads_all_records(fu
     query = prune.RECORDS.replace("%(deliveries)s::bigint[]", "array[17, 18, 19]::bigint[]")
     read = [one for one in scans(plan_of(full, query, {})) if one.startswith("record")]
     assert [one for one in read if full.execute(f"select 1 from ledger.{one} limit 1".encode()).fetchall()] == []
+
+
+@pytest.mark.slow
+def test_an_erasure_finds_what_speaks_of_the_patient_by_an_index(full: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(find.spoken, "mark", int)
+    params = find.asked(["17001"])
+    read = set()
+    with full.transaction():
+        for statement in find.GATHER:
+            if not statement.startswith("analyze"):
+                read |= {one for one in scans(plan_of(full, statement, params)) if one.startswith(LARGE)}
+            full.execute(statement.encode(), params)
+        [(found,)] = full.execute("select count(*) from mine").fetchall()
+        filled = [one for one in read if full.execute(FILLED, (one,)).fetchall()[0][0] > 0]
+    assert filled == []
+    assert found == 20
