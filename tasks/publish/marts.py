@@ -19,8 +19,9 @@ from tasks.core_marts import Mart
 from tasks.errors import ConfigError, Transient
 from tasks.ledger.db import Connection
 from tasks.log import get_logger
+from tasks.publish.view_state import PUBLISHING
 from tasks.publish.view_swap import Replacement, swap
-from tasks.publish.views import PUBLISHING, alone, no_jit
+from tasks.publish.views import alone, no_jit
 
 UNKNOWN_UNITS = """
 select distinct o.value_ucum from core.observation o {among}

@@ -41,6 +41,10 @@ SELECT format('GRANT %%s ON %%s TO %%s%%s', x.privilege_type, %s::text,
 FROM pg_class c, aclexplode(c.relacl) x WHERE c.oid = %s::regclass AND x.grantee <> c.relowner
 """
 
+_PARTS = """
+SELECT c.relname FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid WHERE i.inhparent = %s::regclass
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class Replacement:
@@ -75,6 +79,7 @@ def swap(connection: Connection, table: Replacement) -> None:
 
     Raises `ConfigError` where one of them does not fit the new columns; nothing is changed then.
     """
+    parts = _column(connection, _PARTS, (table.building,))
     found = connection.execute(b"SELECT to_regclass(%s)", (table.relation,)).fetchone()
     dependents: list[Dependent] = []
     if found is not None and found[0] is not None:
@@ -85,6 +90,9 @@ def swap(connection: Connection, table: Replacement) -> None:
             connection.execute(f"DROP {dependent.kind} {dependent.relation}".encode())
         connection.execute(f"DROP TABLE {table.relation}".encode())
     connection.execute(f"ALTER TABLE {table.building} RENAME TO {name(table.name)}".encode())
+    for part in parts:
+        own = name(table.name + part.removeprefix(f"{table.name}__new"))
+        connection.execute(f"ALTER TABLE {table.schema}.{name(part)} RENAME TO {own}".encode())
     for before, after in table.renames:
         connection.execute(f"ALTER INDEX {table.schema}.{name(before)} RENAME TO {name(after)}".encode())
     for dependent in dependents:

@@ -36,9 +36,12 @@ class ViewTable:
     """The table `core.<view's name>`: the view's columns, then the version and the record that they came from.
 
     - `key` is the column of the resource's id: the view's own where it has one, else `resource_id`.
-    - `building` is the relation in which a new build waits to take the place of `relation`.
+    - `building` is the relation, `building_name` its name, in which a build waits to take the place of `relation`.
+    - `moment` is the column by whose years it is divided; None for a table in one piece. Such a table has no primary
+      key, because a time may be absent and may be corrected.
 
-    Raises `ViewError` for a view without a name that can be a table's, or with a column of a reserved name.
+    Raises `ViewError` for a view without a name that can be a table's, with a column of a reserved name, or divided by
+    what is no moment.
     """
 
     def __init__(self, view: View) -> None:
@@ -47,20 +50,27 @@ class ViewTable:
         self.view = view
         self.name = view.name
         self.relation = f"core.{name(view.name)}"
-        self.building = f"core.{name(f'{view.name}__new')}"
+        self.building_name = f"{view.name}__new"
+        self.building = f"core.{name(self.building_name)}"
         self._key = next((column.name for column in view.columns if _is_key(column.node)), "resource_id")
         self.key = name(self._key)
         self.extra = [column for column in RESERVED if column != "resource_id" or self._key == "resource_id"]
         for column in view.columns:
             if column.name in self.extra:
                 raise ViewError(f"{column.place}.name", f"column {column.name!r} is added to every table")
+        self.moment = next((column.name for column in view.columns if _divides(column)), None)
         self.fill()
 
     def create(self) -> str:
-        """Return the statement that makes the table to build in."""
+        """Return the statements that make the table to build in; a divided one with the part for all other times."""
         columns = [f"{name(column.name)} {self._type(column)}" for column in self.view.columns]
         columns += [f"{name(column)} {self._extra_type(column)} NOT NULL" for column in self.extra]
-        return f"CREATE TABLE {self.building} ({', '.join(columns)})"
+        made = f"CREATE TABLE {self.building} ({', '.join(columns)})"
+        if self.moment is None:
+            return made
+        rest = f"core.{name(f'{self.building_name}_default')}"
+        made += f" PARTITION BY RANGE ({name(self.moment)})"
+        return f"{made}; CREATE TABLE {rest} PARTITION OF {self.building} DEFAULT"
 
     def fill(self) -> str:
         """Return the statement that fills the table to build in from the whole store."""
@@ -73,9 +83,12 @@ class ViewTable:
         return f"INSERT INTO {relation or self.relation} ({self._columns()}) {select}"
 
     def finish(self) -> Iterator[str]:
-        """Yield the statements that make a filled table whole: indexes, comments, statistics."""
+        """Yield the statements that make a filled table whole: key, indexes, comments, statistics."""
+        if own := self._primary():
+            key = f"ADD CONSTRAINT {name(f'{self.building_name}_key')} PRIMARY KEY ({', '.join(map(name, own))})"
+            yield f"ALTER TABLE {self.building} {key}"
         for number, column in enumerate(self._indexed()):
-            yield f"CREATE INDEX {name(f'{self.name}__new_{number}')} ON {self.building} ({name(column)})"
+            yield f"CREATE INDEX {name(f'{self.building_name}_{number}')} ON {self.building} ({name(column)})"
         yield f"COMMENT ON TABLE {self.building} IS {literal(self.view.description or self.view.resource)}"
         described = [(column.name, column.description) for column in self.view.columns]
         for column, text in [*described, *((column, RESERVED[column]) for column in self.extra)]:
@@ -84,8 +97,10 @@ class ViewTable:
 
     def renames(self) -> Iterator[tuple[str, str]]:
         """Yield the indexes' names while building and afterwards."""
+        if self._primary():
+            yield f"{self.building_name}_key", f"{self.name}_key"
         for number, column in enumerate(self._indexed()):
-            yield f"{self.name}__new_{number}", f"{self.name[:20]}_{column[:36]}_idx"
+            yield f"{self.building_name}_{number}", f"{self.name[:20]}_{column[:36]}_idx"
 
     def _indexed(self) -> Iterable[str]:
         wanted = [
@@ -93,7 +108,14 @@ class ViewTable:
             for column in self.view.columns
             if column.indexed or column.name in {"patient_id", "encounter_id"}
         ]
-        return dict.fromkeys([self._key, *wanted])
+        return dict.fromkeys(wanted if self._primary() else [self._key, *wanted])
+
+    def _primary(self) -> list[str]:
+        """The columns that tell its rows apart; empty where the view does not say, or the table is divided."""
+        own = [column.name for column in self.view.columns if column.key]
+        if self.moment is not None or not (own or self.view.definition.select.gives_one_row()):
+            return []
+        return [self._key, *own]
 
     def _columns(self) -> str:
         return ", ".join(name(column) for column in [*self.extra, *(column.name for column in self.view.columns)])
@@ -109,6 +131,15 @@ class ViewTable:
     @staticmethod
     def _extra_type(column: str) -> str:
         return {"resource_id": 'text COLLATE "C"', "version_id": "int", "record_id": "bigint"}[column]
+
+
+def _divides(column: Column) -> bool:
+    """Say whether a table is divided by the years of a column."""
+    if not column.partition:
+        return False
+    if column.partition != "year" or column_type(column) != "timestamptz":
+        raise ViewError(f"{column.place}.tag", "sluice/partition is year, on a column of TIMESTAMP WITH TIME ZONE")
+    return True
 
 
 def _is_key(node: Node) -> bool:

@@ -7,7 +7,6 @@ is noted in `ops.view_backlog`, and one short transaction works that off and put
 from __future__ import annotations
 
 import hashlib
-import re
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -20,46 +19,18 @@ from mappings.engine.views import View, ViewError
 from mappings.engine.views.quoting import literal, name
 from tasks.errors import ConfigError, Transient
 from tasks.log import get_logger
+from tasks.publish import view_parts
+from tasks.publish.view_state import PUBLISHING, ensure_state
 from tasks.publish.view_swap import Replacement, swap
 from tasks.publish.view_table import CHANGED, ViewTable, reason
 
 Connection = psycopg.Connection[Any]
 
-PUBLISHING = b"SELECT pg_advisory_xact_lock(hashtextextended('sluice:publish', 0))"
 ROUNDS = 30
 """How often a new table tries to take the old one's place while somebody reads that one."""
 
 _LOCK_PATIENCE = "2s"
-_STATE = b"""
-CREATE SCHEMA IF NOT EXISTS core;
-CREATE SCHEMA IF NOT EXISTS ops;
-CREATE TABLE IF NOT EXISTS ops.view_definition (name text PRIMARY KEY);
-ALTER TABLE ops.view_definition
-    ADD COLUMN IF NOT EXISTS resource_type text, ADD COLUMN IF NOT EXISTS hash text, ADD COLUMN IF NOT EXISTS key text,
-    ADD COLUMN IF NOT EXISTS refresh_sql text, ADD COLUMN IF NOT EXISTS built_at timestamptz,
-    ADD COLUMN IF NOT EXISTS problem text, ADD COLUMN IF NOT EXISTS building text,
-    ADD COLUMN IF NOT EXISTS building_type text;
-COMMENT ON TABLE ops.view_definition IS 'Which definition each table of core was built from, and how it is kept';
-COMMENT ON COLUMN ops.view_definition.hash IS 'Hash of the definition that it shows; null where it must be built';
-COMMENT ON COLUMN ops.view_definition.key IS 'Its column of the resource''s id';
-COMMENT ON COLUMN ops.view_definition.refresh_sql IS 'Inserts the rows of the resources in sluice_changed (id)';
-COMMENT ON COLUMN ops.view_definition.problem IS 'Why the table could not be kept; it shows the store as it was then';
-COMMENT ON COLUMN ops.view_definition.building IS 'Hash of the definition that a new table is being built from';
-CREATE TABLE IF NOT EXISTS ops.view_backlog (
-    name text NOT NULL, resource_type text NOT NULL, id text COLLATE "C" NOT NULL, PRIMARY KEY (name, id));
-COMMENT ON TABLE ops.view_backlog IS 'Resources published while a table of core is being built';
-COMMENT ON COLUMN ops.view_definition.name IS 'Name in the schema core';
-COMMENT ON COLUMN ops.view_definition.resource_type IS 'Type of the resources that it shows';
-COMMENT ON COLUMN ops.view_definition.built_at IS 'When it was built';
-COMMENT ON COLUMN ops.view_definition.building_type IS 'Type of the resources that a table being built shows';
-COMMENT ON COLUMN ops.view_backlog.name IS 'Name in the schema core';
-COMMENT ON COLUMN ops.view_backlog.resource_type IS 'FHIR resource type';
-COMMENT ON COLUMN ops.view_backlog.id IS 'Id of the resource';
-"""
-_MADE = b"""
-SELECT %s <@ ARRAY(SELECT attname::text FROM pg_attribute WHERE attrelid = to_regclass('ops.view_definition'))
-"""
-_COLUMNS = re.findall(r"ADD COLUMN IF NOT EXISTS (\w+)", _STATE.decode())
+_COUNTED = "SELECT record_id >> 32 AS delivery_id, count(*) AS rows FROM {rows} GROUP BY 1"
 _BROKEN = b"UPDATE ops.view_definition SET hash = NULL, problem = %s WHERE name = %s"
 
 
@@ -73,12 +44,12 @@ def ensure_tables(connection: Connection, views: Iterable[View]) -> list[str]:
     """
     tables = _tables(views)
     with alone(connection):
-        _ensure_state(connection)
+        ensure_state(connection)
         return [table.name for table in tables if _ensure(connection, table)]
 
 
 def refresh(connection: Connection, changed: str) -> int:
-    """Bring the tables up to date for the resources in the relation `changed` (resource_type, id); return the new rows.
+    """Bring the tables up to date for the relation `changed` (resource_type, id, old_version); return the new rows.
 
     To be called inside the publishing transaction. Costs as much as there is in `changed`, whatever the store holds.
     A table is kept by the definition that it was built from, whichever the calling process knows. A table whose view
@@ -105,10 +76,13 @@ def refresh(connection: Connection, changed: str) -> int:
 def _keep(connection: Connection, table: tuple[str, str, str, str], changed: str) -> int:
     view, kind, key, sql = table
     some = f'SELECT c.id COLLATE "C" AS id FROM {changed} c WHERE c.resource_type = {literal(kind)}'
+    # a new resource has no rows to be taken away, in none of the parts
+    known = f"{some} AND c.old_version IS NOT NULL"
     try:
         with connection.transaction():
-            return _replace_rows(connection, f"core.{name(view)}", key, sql, some)
-    except psycopg.DataError as error:
+            _take_away(connection, view, key, known)
+            return _put(connection, view, sql, some)
+    except (psycopg.DataError, psycopg.IntegrityError) as error:
         problem = reason(error)
         connection.execute(_BROKEN, (problem, view))
         get_logger(view=view, problem=problem).error("a table of core is not kept: mend its view, then views apply")
@@ -118,21 +92,16 @@ def _keep(connection: Connection, table: tuple[str, str, str, str], changed: str
 def drop_tables(connection: Connection, keep: Iterable[str]) -> list[str]:
     """Drop the tables of views that are not named in `keep`; return their names."""
     with alone(connection):
-        _ensure_state(connection)
+        ensure_state(connection)
         gone = connection.execute(
             b"SELECT name FROM ops.view_definition WHERE name <> ALL(%s) ORDER BY name", (list(keep),)
         ).fetchall()
         for (view,) in gone:
             with connection.transaction():
                 connection.execute(f"DROP TABLE IF EXISTS core.{name(view)}".encode())
-                connection.execute(b"DELETE FROM ops.view_definition WHERE name = %s", (view,))
+                for relation in (b"view_definition", b"view_rows"):
+                    connection.execute(b"DELETE FROM ops." + relation + b" WHERE name = %s", (view,))
     return [view for (view,) in gone]
-
-
-def _ensure_state(connection: Connection) -> None:
-    # ALTER TABLE that changes nothing waits all the same for every publishing transaction, and holds up those after it
-    if connection.execute(_MADE, (_COLUMNS,)).fetchone() != (True,):
-        connection.execute(_STATE)
 
 
 def _tables(views: Iterable[View]) -> list[ViewTable]:
@@ -159,6 +128,7 @@ def _ensure(connection: Connection, table: ViewTable) -> bool:
         (table.relation, table.name),
     ).fetchone()
     if found == (wanted, True):
+        view_parts.divide(connection, table)
         return False
     _begin(connection, table, wanted)
     try:
@@ -179,14 +149,21 @@ def _begin(connection: Connection, table: ViewTable, wanted: str) -> None:
             b"ON CONFLICT (name) DO UPDATE SET building = excluded.building, building_type = excluded.building_type",
             (table.name, wanted, table.view.resource),
         )
+        connection.execute(b"DELETE FROM ops.view_rows WHERE name = %s", (table.building_name,))
         connection.execute(f"DROP TABLE IF EXISTS {table.building}".encode())
         connection.execute(table.create().encode())
+        view_parts.prepare(connection, table)
 
 
 def _fill(connection: Connection, table: ViewTable) -> None:
     with connection.transaction():
         no_jit(connection)
         connection.execute(table.fill().encode())
+        connection.execute(
+            f"INSERT INTO ops.view_rows (name, delivery_id, rows) SELECT {literal(table.building_name)}, * "
+            f"FROM ({_COUNTED.format(rows=table.building)}) b".encode()
+        )
+        view_parts.prepare(connection, table)
         for statement in table.finish():
             connection.execute(statement.encode())
 
@@ -208,7 +185,10 @@ def _take_place(connection: Connection, table: ViewTable) -> None:
         no_jit(connection)
         connection.execute(f"SET LOCAL lock_timeout = '{_LOCK_PATIENCE}'".encode())
         connection.execute(PUBLISHING)
-        _replace_rows(connection, table.building, table.key, table.refresh(table.building), some)
+        _take_away(connection, table.building_name, table.key, some)
+        _put(connection, table.building_name, table.refresh(table.building), some)
+        connection.execute(b"DELETE FROM ops.view_rows WHERE name = %s", (table.name,))
+        connection.execute(b"UPDATE ops.view_rows SET name = %s WHERE name = %s", (table.name, table.building_name))
         swap(connection, Replacement("core", table.name, tuple(table.renames())))
         connection.execute(b"DELETE FROM ops.view_backlog WHERE name = %s", (table.name,))
         connection.execute(
@@ -218,10 +198,26 @@ def _take_place(connection: Connection, table: ViewTable) -> None:
         )
 
 
-def _replace_rows(connection: Connection, relation: str, key: str, sql: str, some: str) -> int:
-    changed = f"WITH {CHANGED} AS MATERIALIZED ({some})"
-    connection.execute(f"{changed} DELETE FROM {relation} WHERE {key} IN (SELECT id FROM {CHANGED})".encode())
-    return connection.execute(f"{changed} {sql}".encode()).rowcount
+def _take_away(connection: Connection, table: str, key: str, some: str) -> None:
+    """Delete the rows of some resources, and count them out."""
+    connection.execute(
+        f"WITH {CHANGED} AS MATERIALIZED ({some}), taken AS (DELETE FROM core.{name(table)} "
+        f"WHERE {key} IN (SELECT id FROM {CHANGED}) RETURNING record_id) "
+        f"UPDATE ops.view_rows v SET rows = v.rows - t.rows FROM ({_COUNTED.format(rows='taken')}) t "
+        f"WHERE v.name = {literal(table)} AND v.delivery_id = t.delivery_id".encode()
+    )
+
+
+def _put(connection: Connection, table: str, sql: str, some: str) -> int:
+    """Insert the rows of some resources, count them in, and return how many there are."""
+    row = connection.execute(
+        f"WITH {CHANGED} AS MATERIALIZED ({some}), put AS ({sql} RETURNING record_id), counted AS ("
+        f"INSERT INTO ops.view_rows AS v (name, delivery_id, rows) SELECT {literal(table)}, * "
+        f"FROM ({_COUNTED.format(rows='put')}) p "
+        "ON CONFLICT (name, delivery_id) DO UPDATE SET rows = v.rows + excluded.rows RETURNING 1) "
+        "SELECT count(*) FROM put".encode()
+    ).fetchone()
+    return int(row[0]) if row else 0
 
 
 @contextmanager

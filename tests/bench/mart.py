@@ -60,6 +60,10 @@ FILL = (
     from generate_series(1, {n} / 20) n, lateral (select now() - make_interval(mins => n % 1500000)) t(at)
     """,
     """
+    select ops.divide('core.observation',
+                      years => array(select extract(year from now())::int - n from generate_series(0, 3) n))
+    """,
+    """
     insert into core.observation (id, patient_id, encounter_id, service_request_id, status, code_system, code_code,
                                   code_display, loinc_code, effective_at, issued_at, value_value, value_ucum,
                                   reference_low, reference_high, version_id, record_id)
@@ -69,6 +73,10 @@ FILL = (
     from generate_series(1, {n}) n, lateral (select now() - make_interval(mins => n % 1500000)) t(at),
          lateral (select n / ({n} / 100) % 20) k(kind),
          lateral (select case kind when 0 then '2823-3' else (2000 + kind) || '-1' end) c(code)
+    """,
+    """
+    insert into ops.view_rows (name, delivery_id, rows)
+    select 'observation', record_id >> 32, count(*) from core.observation group by 2
     """,
 )
 

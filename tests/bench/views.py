@@ -123,7 +123,8 @@ def _refresh(connection: psycopg.Connection[Any], share: int) -> float:
     for turn in range(3):
         with connection.transaction():
             connection.execute(
-                b"CREATE TEMP TABLE changed ON COMMIT DROP AS SELECT resource_type, id FROM fhir.resource "
+                b"CREATE TEMP TABLE changed ON COMMIT DROP AS "
+                b"SELECT resource_type, id, 1 AS old_version FROM fhir.resource "
                 b"WHERE ('x' || substr(id, 1, 8))::bit(32)::int %% %s = %s",
                 (share, turn),
             )

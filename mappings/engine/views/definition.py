@@ -62,7 +62,8 @@ class Column:
     - `type` is the FHIR type, as the view says or as the path gives it; None where neither does.
     - `ansi` is the view's own word for the database's type, in capitals; empty where it has none.
     - `collection` says that a cell holds a list.
-    - `indexed` says that its table wants an index on it (tag `sluice/index`).
+    - `indexed` says that its table wants an index on it (tag `sluice/index`), `key` that it is part of the table's key
+      beside the resource's id (`sluice/key`), `partition` by what the table is divided on it (`sluice/partition`).
     """
 
     name: str
@@ -71,6 +72,8 @@ class Column:
     description: str
     ansi: str
     indexed: bool
+    key: bool
+    partition: str
     path: str
     place: str
     node: Node
@@ -90,6 +93,10 @@ class Select:
     over: tuple[Node, ...] = ()
     or_null: bool = False
     repeat: bool = False
+
+    def gives_one_row(self) -> bool:
+        """Say whether an item gives one row, whatever it holds."""
+        return not self.over and not self.union and all(inner.gives_one_row() for inner in self.selects)
 
     def all_columns(self) -> tuple[Column, ...]:
         """Return the columns in the order of the result: own, of selects, of the first branch of unionAll."""
@@ -224,6 +231,8 @@ def _column(column: object, place: str, scope: Scope, focus: Focus) -> Column:
         description=str(column.get("description") or ""),
         ansi=tags.get("ansi/type", "").upper(),
         indexed="sluice/index" in tags,
+        key="sluice/key" in tags,
+        partition=tags.get("sluice/partition", ""),
         path=str(column["path"]),
         place=place,
         node=node,

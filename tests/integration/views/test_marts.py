@@ -82,6 +82,32 @@ def test_a_trend_compares_each_result_with_the_one_before_it_in_one_unit(store: 
     assert rows == [(1, None), (2, 1.0), (3, None)]
 
 
+def test_an_orders_turnaround_follows_its_report_even_to_another_order(store: Connection) -> None:
+    store.execute(
+        "insert into core.service_request (id, code_code, authored_at, version_id, record_id) "
+        "select unnest(array['s1', 's2']), 'K', '2026-03-01 10:00+00', 1, 1"
+    )
+    change(store, "s1", "s2", kind="ServiceRequest")
+    store.execute(
+        "insert into core.diagnostic_report (id, status, service_request_id, issued_at, version_id, record_id) "
+        "values ('r', 'final', 's1', '2026-03-01 11:00+00', 1, 1)"
+    )
+    change(store, "r", kind="DiagnosticReport")
+    asked = "select service_request_id, minutes_to_final::int from mart.order_turnaround order by 1"
+    assert store.execute(asked).fetchall() == [("s1", 60), ("s2", None)]
+    store.execute(
+        "insert into fhir.history (resource_type, id, version_id, event_time, record_id, batch_id, partner, feed, "
+        "fhir_version, digest, resource) values ('DiagnosticReport', 'r', 1, now(), 1, 1, 'p', 'p.f', '4.0.1', '', "
+        """'{"basedOn": [{"reference": "ServiceRequest/s1"}]}')"""
+    )
+    store.execute("update core.diagnostic_report set service_request_id = 's2'")
+    change(store, "r", kind="DiagnosticReport", old=1)
+    assert store.execute(asked).fetchall() == [("s1", None), ("s2", 60)]
+    store.execute("delete from core.service_request where id = 's1'")
+    change(store, "s1", kind="ServiceRequest", old=1)
+    assert store.execute(asked).fetchall() == [("s2", 60)]
+
+
 def test_a_mart_is_built_anew_when_its_table_was_and_readers_see_the_old_one_until_then(store: Connection) -> None:
     store.execute(PATIENT, ("ada", "Ek"))
     store.execute("create view mart.mine as select patient_id from mart.patient_search_index")

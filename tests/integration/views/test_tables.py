@@ -43,8 +43,8 @@ def put(store: Connection, *patients: dict[str, Any], deleted: bool = False, ver
 
 def change(store: Connection, *ids: str) -> int:
     with store.transaction():
-        store.execute(b"CREATE TEMP TABLE changed (resource_type text, id text) ON COMMIT DROP")
-        store.execute(b"INSERT INTO changed SELECT 'Patient', unnest(%s::text[])", (list(ids),))
+        store.execute(b"CREATE TEMP TABLE changed (resource_type text, id text, old_version int) ON COMMIT DROP")
+        store.execute(b"INSERT INTO changed SELECT 'Patient', unnest(%s::text[]), 1", (list(ids),))
         return refresh(store, "changed")
 
 
@@ -325,7 +325,8 @@ def test_the_warehouses_own_views_become_tables_and_a_second_look_builds_none(st
     assert ensure_tables(store, views) == []
     undescribed = store.execute(
         b"SELECT attrelid::regclass::text, attname FROM pg_attribute JOIN pg_class c ON c.oid = attrelid "
-        b"WHERE c.relnamespace = 'core'::regnamespace AND c.relkind = 'r' AND attnum > 0 AND NOT attisdropped "
+        b"WHERE c.relnamespace = 'core'::regnamespace AND c.relkind IN ('r', 'p') AND NOT c.relispartition "
+        b"AND attnum > 0 AND NOT attisdropped "
         b"AND col_description(attrelid, attnum) IS NULL"
     ).fetchall()
     assert undescribed == []
