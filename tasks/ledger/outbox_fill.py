@@ -26,17 +26,21 @@ with wished as (
 ), wanted as (
     select destination, resource_type, id, array_agg(record_id) as records, max(version) as version
     from wished group by 1, 2, 3
+), standing as (
+    select w.resource_type, w.id,
+           coalesce(w.old_version, 0) + (c.id is not null)::int as version
+    from weighed w left join changed c on c.resource_type = w.resource_type and c.id = w.id
 )
 insert into ledger.outbox as o (destination, resource_type, id, wanted, state, batches, records)
-select w.destination, w.resource_type, w.id, coalesce(w.version, r.version_id), 'pending', array[%(batch)s::bigint],
+select w.destination, w.resource_type, w.id, coalesce(w.version, s.version), 'pending', array[%(batch)s::bigint],
        w.records
 from wanted w
-left join fhir.resource r on r.resource_type = w.resource_type and r.id = w.id
+left join standing s on s.resource_type = w.resource_type and s.id = w.id
 left join ledger.outbox have
     on have.destination = w.destination and have.resource_type = w.resource_type and have.id = w.id
-where (r.id is not null or w.version is not null)
-  and (have.id is null or have.wanted < coalesce(w.version, r.version_id) or have.state in ('pending', 'refused'))
-order by 1, 2, 3
+where coalesce(w.version, s.version) > 0
+  and (have.id is null or have.wanted < coalesce(w.version, s.version) or have.state in ('pending', 'refused'))
+order by w.id, w.resource_type, w.destination
 on conflict (destination, resource_type, id) do update set
     wanted = excluded.wanted, state = 'pending', next_at = now(), attempts = 0, updated_at = now(),
     batches = case when o.state = 'pending' then o.batches || excluded.batches else excluded.batches end,
@@ -47,6 +51,6 @@ on conflict (destination, resource_type, id) do update set
 def fill(connection: Connection, batch_id: int) -> int:
     """Queue what changed for every destination that a record is routed to or that has it already; return how much.
 
-    Reads the batch's staged rows and the temporary table `changed`.
+    Reads the batch's staged rows and the temporary tables `weighed` and `changed`.
     """
     return connection.execute(FILL, {"batch": batch_id, "record": f"%{RECORD}%"}).rowcount

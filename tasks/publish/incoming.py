@@ -76,19 +76,28 @@ on conflict (id, resource_type, record_id) do update
     where (c.event_time, c.said, c.live) is distinct from (excluded.event_time, excluded.said, true)
 """
 
+# the store is looked into once: what stands there of each resource, and whether that says the same
+WEIGHED = """
+create temp table weighed on commit drop as
+select i.resource_type, i.id, i.event_time, i.record_id, i.fhir_version, i.deleted, i.digest, i.living, i.place,
+       i.ctid as folded, r.version_id as old_version, r.event_time as old_time, r.record_id as old_record,
+       r.digest as old_digest, r.deleted as old_deleted,
+       r.id is not null and r.digest = i.digest and r.deleted = i.deleted as same
+from incoming i left join fhir.resource r on r.resource_type = i.resource_type and r.id = i.id
+"""
+
 CHANGED = """
 create temp table changed on commit drop as
-select i.resource_type, i.id, i.event_time, i.record_id, i.fhir_version, i.deleted, i.digest, i.place, i.ctid as folded,
-       r.version_id as old_version,
-       not i.living and (i.event_time, i.record_id) < (r.event_time, r.record_id)
-           or not i.living and i.event_time < (
-               -- said again in the same words: an older statement that comes later cannot win
-               select max(a.event_time) from fhir.said_again a
-               where a.resource_type = r.resource_type and a.id = r.id and a.digest = r.digest and a.deleted = r.deleted
-           ) as late
-from incoming i
-left join fhir.resource r on r.resource_type = i.resource_type and r.id = i.id
-where r.id is null or r.digest <> i.digest or r.deleted <> i.deleted
+select w.resource_type, w.id, w.event_time, w.record_id, w.fhir_version, w.deleted, w.digest, w.place, w.folded,
+       w.old_version,
+       case when w.living or w.old_version is null then false
+       else (w.event_time, w.record_id) < (w.old_time, w.old_record) or w.event_time < (
+           -- said again in the same words: an older statement that comes later cannot win
+           select max(a.event_time) from fhir.said_again a
+           where a.resource_type = w.resource_type and a.id = w.id and a.digest = w.old_digest
+             and a.deleted = w.old_deleted
+       ) end as late
+from weighed w where not w.same
 """
 
 LATE = """
@@ -115,13 +124,13 @@ on conflict (id, resource_type, record_id) do update
 # who says a fact in the words in which it stands already, or in those of the newest statement beside it
 AGAIN = """
 insert into fhir.said_again (resource_type, id, record_id, event_time, deleted, digest)
-select i.resource_type, i.id, i.record_id, i.event_time, i.deleted, i.digest
-from incoming i join fhir.resource r on r.resource_type = i.resource_type and r.id = i.id
-where not i.living and i.deleted = r.deleted and i.digest = r.digest and i.record_id <> r.record_id
+select w.resource_type, w.id, w.record_id, w.event_time, w.deleted, w.digest
+from weighed w where w.same and not w.living and w.record_id <> w.old_record
 union
 select o.resource_type, o.id, o.record_id, o.event_time, o.deleted, o.digest
 from said o join said n on n.resource_type = o.resource_type and n.id = o.id and n.turn = 1 and not n.living
 where not o.living and o.turn > 1 and o.record_id <> n.record_id and o.digest = n.digest and o.deleted = n.deleted
+order by id
 on conflict (id, resource_type, record_id) do update
     set event_time = excluded.event_time, deleted = excluded.deleted, digest = excluded.digest
 """
@@ -143,15 +152,21 @@ def of_batch(connection: Connection, batch_id: int) -> int:
     for statement in (FACTS, NEW_THINGS, TOUCHED, REVIVE, CONTRIBUTE):
         connection.execute(statement)
     fold(connection, "touched")
-    connection.execute("analyze incoming (resource_type, id, living)")
-    connection.execute(AGAIN)
-    changes(connection)
-    for statement in (LATE, OLDER):
+    weigh(connection)
+    for statement in (AGAIN, CHANGED, "analyze changed (resource_type, id, old_version)", LATE, OLDER):
         connection.execute(statement)
     return staged
 
 
 def changes(connection: Connection) -> None:
-    """Make the temporary table `changed`: what in `incoming` differs from the store, and the version that is there."""
+    """Make the temporary tables `weighed` and `changed`: what in `incoming` differs, and the version that is there."""
+    weigh(connection)
     connection.execute(CHANGED)
     connection.execute("analyze changed (resource_type, id, old_version)")
+
+
+def weigh(connection: Connection) -> None:
+    """Compare what `incoming` says with what the store has."""
+    connection.execute("analyze incoming (resource_type, id, living)")
+    connection.execute(WEIGHED)
+    connection.execute("analyze weighed (resource_type, id, living, same)")

@@ -1,0 +1,15 @@
+"""One index less on the outbox."""
+
+from infra.migrations import run_sql
+
+revision = "0020"
+down_revision = "0019"
+
+
+def upgrade() -> None:
+    """Begin the key with the resource."""
+    run_sql("0020_outbox_key.sql")
+
+
+def downgrade() -> None:
+    """Leave the key: it is the same one in another order."""
