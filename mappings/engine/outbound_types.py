@@ -21,6 +21,11 @@ _TIME = re.compile(r"(\d{4})(?:-(\d\d)(?:-(\d\d)(?:T(\d\d):(\d\d)(?::(\d\d)(\.\d
 _PLACES = {"bd": 2, "ro": 1, "wa": 0, "si": 3, "bu": 6, "lvl": 7}
 _USES = {"home": "H", "work": "B", "temp": "C", "old": "BA", "billing": "BI"}
 _NAMES = {"official": "L", "usual": "L", "maiden": "M", "nickname": "N", "anonymous": "S", "temp": "TEMP", "old": "BAD"}
+_DOCUMENTS = {
+    "18743-5": "AR", "11488-4": "CN", "18748-4": "DI", "18842-5": "DS", "34111-5": "ED", "34117-2": "HP",
+    "11504-8": "OP", "34788-0": "PC", "28570-0": "PN", "11506-3": "PR", "11526-1": "SP", "18761-7": "TS",
+}  # fmt: skip
+"""LOINC document types and what HL7 table 0270 calls them."""
 _EQUIPMENT = {"phone": "PH", "fax": "FX", "pager": "BP", "sms": "CP", "email": "Internet"}
 
 
@@ -120,6 +125,14 @@ def code(value: Any, _find: Find) -> Repetition:
     codings = _dicts(value.get("coding")) if isinstance(value, dict) else []
     ours = [one for one in codings if "/v2-" in str(one.get("system", ""))]
     return flat(_plain((ours or codings or [{}])[0].get("code")) if codings else _plain(value))
+
+
+def document_type(value: Any, _find: Find) -> Repetition:
+    """IS of a document's type: its code of HL7 table 0270, else the one that its LOINC code stands for."""
+    codings = _dicts(value.get("coding"))
+    ours = [_plain(one.get("code")) for one in codings if str(one.get("system", "/v2-0270")).endswith("/v2-0270")]
+    loinc = [_DOCUMENTS[code] for one in codings if (code := _plain(one.get("code"))) in _DOCUMENTS]
+    return flat(next(iter([*ours, *loinc]), ""))
 
 
 def person(value: Any, find: Find) -> Repetition:
@@ -235,7 +248,7 @@ _VALUES: dict[str, tuple[str, Type]] = {
 
 TYPES: dict[str, Type] = {
     "ST": text, "NM": text, "TS": time, "CX": identifier, "EI": entity, "EIP": specimen_id, "XPN": name, "XAD": address,
-    "XTN": telecom, "CE": element, "CWE": coded, "ID": code, "XCN": person, "PL": place, "unit": unit, "range": limits,
+    "XTN": telecom, "CE": element, "CWE": coded, "ID": code, "document-type": document_type, "XCN": person, "PL": place, "unit": unit, "range": limits,
     "value-type": value_type, "value": observed, "attachment-type": attachment_type, "attachment": attachment,
 }  # fmt: skip
 

@@ -15,9 +15,23 @@ from tasks.deliver.fhir_order import rank, references
 from tasks.deliver.port import Item, Outcome, Part, Store
 from tasks.model import Finding, Resource
 
-Kind = Literal["ADT_A04", "ADT_A08", "ADT_A40", "ORM_O01", "OML_O21", "ORU_R01", "SIU_S12", "MDM_T02"]
+Kind = Literal[
+    "ADT_A04", "ADT_A08", "ADT_A23", "ADT_A29", "ADT_A40", "ORM_O01", "OML_O21", "ORU_R01", "SIU_S12", "SIU_S17",
+    "MDM_T02", "MDM_T11",
+]  # fmt: skip
 Charset = Literal["utf-8", "latin-1", "ascii"]
 CHARSETS = {"utf-8": "UNICODE UTF-8", "latin-1": "8859/1", "ascii": "ASCII"}
+WITHDRAWN: Mapping[str, str] = {
+    "Patient": "ADT_A29", "Encounter": "ADT_A23", "Appointment": "SIU_S17", "DocumentReference": "MDM_T11",
+}  # fmt: skip
+"""Messages by which a thing is taken back; of orders and results it is the same message with another status."""
+TAKEN_BACK: Mapping[str, Resource] = {
+    "ServiceRequest": {"extension": [{"url": "urn:sluice:order-control", "valueCoding": {"code": "CA"}}]},
+    "DiagnosticReport": {"status": "cancelled"},
+    "Observation": {"status": "entered-in-error"},
+    "Appointment": {"status": "entered-in-error"},
+}
+"""What such a message says of it: ORC-1 CA, OBR-25 X, OBX-11 D, SCH-25 Deleted."""
 DEEP = 6
 """How many references away from a resource a message looks: a bed's building is four."""
 
@@ -54,8 +68,10 @@ class Writer:
     _at_hand: dict[str, Resource] = field(default_factory=dict)
 
     def tell(self, items: Sequence[Item]) -> Iterator[Told]:
-        """Yield one `Told` for each item, what others refer to first."""
-        ordered = sorted(items, key=lambda item: rank(item.resource_type))
+        """Yield one `Told` for each item, what others refer to first; what is taken back last, the other way round."""
+        kept = sorted((one for one in items if one.resource is not None), key=lambda one: rank(one.resource_type))
+        gone = sorted((one for one in items if one.resource is None), key=lambda one: rank(one.resource_type))
+        ordered = [*kept, *reversed(gone)]
         self._at_hand = self._gathered(ordered)
         reported = self._reported(ordered)
         for item in ordered:
@@ -66,13 +82,14 @@ class Writer:
         chosen = self._chosen(item)
         if chosen is None or reported:
             return Told(item, outcome=Outcome(item, "unchanged", "in-its-report" if reported else "not-told"))
-        if item.resource is None:
-            return _refused(item, "deletion-not-told", item.resource_type)
+        resource = item.resource or self._taken_back(item)
+        if resource is None:
+            return _refused(item, "nothing-known-of-it", item.resource_type)
         control = hashlib.sha256(f"{item.key}/{item.version}".encode()).hexdigest()[:20].upper()
         now = f"{self.now().astimezone(UTC):%Y%m%d%H%M%S}+0000"
         facts = {"now": f"{self.now().astimezone(UTC):%Y-%m-%dT%H:%M:%S}Z"}
         try:
-            text = self._msh(chosen, control, now) + chosen.build(item.resource, self._find, facts)
+            text = self._msh(chosen, control, now) + chosen.build(resource, self._find, facts)
             return Told(item, text.encode(self.charset), control)
         except Unwritable as error:
             return _refused(item, error.code, error.place)
@@ -87,11 +104,19 @@ class Writer:
 
     def _chosen(self, item: Item) -> Message | None:
         name = self._name(item)
-        kind = name.rpartition("_OBSERVATION")[0] or name.rpartition("_PATIENT")[0] or name
-        return compile_messages()[name] if kind in self.messages else None
+        return compile_messages()[name] if _kind(name) in self.messages else None
+
+    def _taken_back(self, item: Item) -> Resource | None:
+        """Return what was last said of a thing, as a message that takes it back says it; None where nobody knows."""
+        last = self._at_hand.get(f"{item.resource_type}/{item.id}", {})
+        if not (last.get("identifier") or last.get("masterIdentifier")) and item.resource_type in WITHDRAWN:
+            return None
+        return {**last, **TAKEN_BACK.get(item.resource_type, {})} if last else None
 
     def _name(self, item: Item) -> str:
         kind, resource = item.resource_type, item.resource or {}
+        if item.resource is None and kind in WITHDRAWN:
+            return WITHDRAWN[kind]
         if kind == "Patient":
             links = resource.get("link", [])
             return "ADT_A40" if any(one.get("type") == "replaced-by" for one in links) else "ADT_A08_PATIENT"
@@ -106,12 +131,18 @@ class Writer:
         found = {item.key: item.resource for item in items if item.resource is not None}
         asked: set[str] = set(found)
         new = {key: one for key, one in found.items() if self._chosen(Item(one["resourceType"], "", 0, one))}
+        gone = {f"{item.resource_type}/{item.id}" for item in items if item.resource is None and self._chosen(item)}
+        look = None if self.store is None else self.store.last if gone else self.store.get
+        if gone and look:
+            new |= look(gone)
+            found |= new
+            asked |= gone
         for _ in range(DEEP):
             wanted = {key for one in new.values() for key in references(json.dumps(one))} - asked
-            if not wanted or self.store is None:
+            if not wanted or look is None:
                 break
             asked |= wanted
-            new = dict(self.store.get(wanted))
+            new = dict(look(wanted))
             found |= new
         return found
 
@@ -127,6 +158,11 @@ class Writer:
 
     def _find(self, reference: str) -> Mapping[str, object] | None:
         return self._at_hand.get(reference.partition("/_history/")[0])
+
+
+def _kind(name: str) -> str:
+    """Return what the receiver calls a message: `ORU_R01` for that of an observation alone."""
+    return "_".join(name.split("_")[:2])
 
 
 def _refused(item: Item, code: str, place: str) -> Told:

@@ -99,6 +99,9 @@ class Store(Protocol):
     def get(self, keys: Collection[str]) -> Mapping[str, Resource]:
         """Return current resources by key (`Type/id`), without those that are unknown or deleted."""
 
+    def last(self, keys: Collection[str]) -> Mapping[str, Resource]:
+        """Return resources by key as `get` does, and of what is deleted what was last said of it."""
+
     def beside(self, keys: Collection[str], resource_type: str) -> Mapping[str, Sequence[Resource]]:
         """Return, by key, the resources of a type that the same record said."""
 

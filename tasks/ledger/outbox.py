@@ -121,13 +121,20 @@ class Lookup:
 
     def get(self, keys: Collection[str]) -> dict[str, Resource]:
         """Return current resources by key (`Type/id`), without those that are unknown or deleted."""
+        return self._of(keys, deleted=False)
+
+    def last(self, keys: Collection[str]) -> dict[str, Resource]:
+        """Return resources by key as `get` does, and of what is deleted what was last said of it."""
+        return self._of(keys, deleted=True)
+
+    def _of(self, keys: Collection[str], *, deleted: bool) -> dict[str, Resource]:
         rows = self._connection.execute(
             """
             select resource_type || '/' || id, resource::text
             from fhir.resource join unnest(%s::text[], %s::text[]) as k(t, i) on t = resource_type and i = id
-            where not deleted
+            where not deleted or %s
             """,
-            _split(keys),
+            (*_split(keys), deleted),
         ).fetchall()
         return {key: loads(text) for key, text in rows}
 

@@ -40,12 +40,41 @@ def ensure_marts(connection: Connection, marts: Iterable[Mart], rebuilt: Collect
     ordered = list(marts)
     with alone(connection):
         learn_units(connection)
-        built = _ensure_views(connection, [mart for mart in ordered if mart.kind == "view"])
-        for mart in ordered:
-            if mart.kind == "table" and (set(mart.reads.values()) & set(rebuilt) or not _stands(connection, mart)):
+        views, tables = ([mart for mart in ordered if mart.kind == kind] for kind in ("view", "table"))
+        built = _ensure_new(connection, views, [mart for mart in tables if not _is_there(connection, mart)])
+        built += _ensure_views(connection, views)
+        for mart in tables:
+            if set(mart.reads.values()) & set(rebuilt) or not _stands(connection, mart):
                 _build(connection, mart)
                 built.append(mart.name)
-    return built
+    return list(dict.fromkeys(built))
+
+
+def _ensure_new(connection: Connection, views: list[Mart], new: list[Mart]) -> list[str]:
+    """Make tables that are not there at all, after the views that they are made from, before those that read them."""
+    if not new:
+        return []
+    above = {mart.name for mart in new}
+    for view in views:
+        if view.needs & above:
+            above.add(view.name)
+    for view in reversed(views):
+        if view.name in above:
+            connection.execute(f"DROP VIEW IF EXISTS mart.{name(view.name)}".encode())
+    built = _ensure_views(connection, [view for view in views if view.name not in above])
+    for mart in new:
+        with _told(mart):
+            connection.execute(f"DROP VIEW IF EXISTS mart.{name(mart.name)}".encode())
+        _build(connection, mart)
+    return built + [mart.name for mart in new]
+
+
+def _is_there(connection: Connection, mart: Mart) -> bool:
+    """Say whether a mart is a table already, and no view as it may have been before."""
+    found = connection.execute(
+        b"SELECT relkind = 'r' FROM pg_class WHERE oid = to_regclass(%s)", (f"mart.{name(mart.name)}",)
+    ).fetchone()
+    return found == (True,)
 
 
 def refresh_marts(connection: Connection, changed: str) -> None:

@@ -108,6 +108,29 @@ def test_an_orders_turnaround_follows_its_report_even_to_another_order(store: Co
     assert store.execute(asked).fetchall() == [("s2", 60)]
 
 
+def test_the_census_follows_encounters_that_move_end_and_are_cancelled(store: Connection) -> None:
+    store.execute(
+        "insert into core.encounter (id, class_code, status, start_at, start_text, version_id, record_id) "
+        "select unnest(array['e1', 'e2']), 'IMP', 'in-progress', '2026-03-01 23:00-05', '2026-03-01T23:00-05:00', 1, 1"
+    )
+    change(store, "e1", "e2", kind="Encounter")
+    asked = "select day::text, admitted, discharged, present from mart.daily_census where admitted + discharged > 0"
+    assert store.execute(asked).fetchall() == [("2026-03-01", 2, 0, 2)]
+    store.execute("update core.encounter set end_at = '2026-03-03 10:00+00', end_text = '2026-03-03' where id = 'e1'")
+    store.execute("update core.encounter set status = 'cancelled' where id = 'e2'")
+    change(store, "e1", "e2", kind="Encounter", old=1)
+    assert store.execute(asked).fetchall() == [("2026-03-01", 1, 0, 1), ("2026-03-03", 0, 1, 0)]
+
+
+def test_a_mart_that_becomes_a_table_takes_the_place_of_its_view(store: Connection) -> None:
+    store.execute("drop view mart.daily_census; drop table mart.encounter_day")
+    store.execute("create view mart.encounter_day as select 1 as encounter_id")
+    built = ensure_marts(store, core_marts(), [])
+    assert {"encounter_day", "daily_census"} <= set(built)
+    assert store.execute("select count(*) from mart.daily_census").fetchone() == (0,)
+    assert ensure_marts(store, core_marts(), []) == []
+
+
 def test_a_mart_is_built_anew_when_its_table_was_and_readers_see_the_old_one_until_then(store: Connection) -> None:
     store.execute(PATIENT, ("ada", "Ek"))
     store.execute("create view mart.mine as select patient_id from mart.patient_search_index")

@@ -67,6 +67,8 @@ class Held:
     def get(self, keys: Any) -> dict[str, Any]:
         return {key: self.resources[key] for key in keys if key in self.resources}
 
+    last = get
+
     def beside(self, keys: Any, resource_type: str) -> dict[str, list[dict[str, Any]]]:
         found = [one for one in self.resources.values() if one["resourceType"] == resource_type]
         return dict.fromkeys(keys, found)
@@ -189,11 +191,64 @@ def test_an_observation_is_told_of_in_its_report_or_alone(pipeline: Pipeline) ->
     assert len({one.control for one in told}) == len(items)
 
 
-def test_what_no_message_tells_of_is_said_and_a_deletion_is_not_silent() -> None:
+def test_what_no_message_tells_of_is_said_and_a_deletion_of_what_nobody_knows_is_not_silent() -> None:
     items = [Item("Basic", "b", 1, {"resourceType": "Basic", "id": "b"}), Item("Encounter", "e", 2, None)]
     told = {one.item.id: one.outcome for one in Writer(Header()).tell(items)}
     assert told["b"].status == "unchanged"
-    assert (told["e"].status, told["e"].finding.code) == ("refused", "deletion-not-told")
+    assert (told["e"].status, told["e"].finding.code) == ("refused", "nothing-known-of-it")
+
+
+BACK = {
+    "Patient": ("ADT_A08", b"ADT^A29^ADT_A21", b"PID|1||100482^^^NORTHSIDE^MR"),
+    "Encounter": ("ADT_A04", b"ADT^A23^ADT_A21", b"V100^^^NORTHSIDE^VN"),
+    "ServiceRequest": ("OML_O21", b"OML^O21^OML_O21", b"ORC|CA|P1^LAB|F1^LAB"),
+    "DiagnosticReport": ("ORU_R01", b"ORU^R01^ORU_R01", b"||CH|X\r"),
+    "Observation": ("ORU_R01", b"ORU^R01^ORU_R01", b"|||D|||"),
+    "Appointment": ("SIU_S12", b"SIU^S17^SIU_S12", b"|Deleted\r"),
+    "DocumentReference": ("MDM_T02", b"MDM^T11^MDM_T01", b"D77^NORTH"),
+}
+
+
+@pytest.mark.parametrize("kind", BACK)
+def test_what_is_deleted_is_taken_back_by_a_message_of_its_kind_and_is_deleted_where_it_is_read(
+    pipeline: Pipeline, kind: str
+) -> None:
+    from hl7apy.consts import VALIDATION_LEVEL
+    from hl7apy.parser import parse_message
+    from hl7apy.validation import Validator
+
+    said_by, type_, place = BACK[kind]
+    held = converted(pipeline, said(said_by))
+    key = next(key for key, one in held.resources.items() if one["resourceType"] == kind)
+    if kind == "Observation":
+        held.resources = {name: one for name, one in held.resources.items() if "DiagnosticReport" not in name}
+    [told] = Writer(Header(), now=lambda: NOW, store=held).tell([Item(kind, key.partition("/")[2], 2, None)])
+    assert told.outcome is None, told.outcome
+    assert type_ in told.data
+    assert place in told.data
+    assert Validator.validate(parse_message(told.data.decode(), validation_level=VALIDATION_LEVEL.STRICT))
+    if kind in {"Patient", "Encounter"}:
+        done = pipeline.run(Frame(1, "message 1", told.data, BEGIN, context={"charset": "utf-8"}))
+        assert key in {
+            f"{one.resource['resourceType']}/{one.resource['id']}" for one in done.conversion.entries if one.deleted
+        }
+
+
+def test_what_is_taken_back_comes_last_and_what_refers_to_it_before_it(pipeline: Pipeline) -> None:
+    held = converted(pipeline, said("OML_O21"))
+    one = {key.partition("/")[0]: key.partition("/")[2] for key in held.resources}
+    items = [Item(kind, one[kind], 2, None) for kind in ("Patient", "Encounter", "ServiceRequest")]
+    items.append(Item("Patient", "new", 1, {**held.resources[f"Patient/{one['Patient']}"], "id": "new"}))
+    told = list(Writer(Header(), now=lambda: NOW, store=held).tell(items))
+    assert [told_of.item.id for told_of in told] == ["new", one["ServiceRequest"], one["Encounter"], one["Patient"]]
+
+
+def test_a_documents_type_is_that_of_table_0270_or_what_its_loinc_code_means_there(pipeline: Pipeline) -> None:
+    held = converted(pipeline, said("MDM_T02"))
+    document = next(one for one in held.resources.values() if one["resourceType"] == "DocumentReference")
+    for code, wanted in (("18842-5", b"TXA|1|DS|"), ("99999-9", b"TXA|1|OT|")):
+        document["type"] = {"coding": [{"system": "http://loinc.org", "code": code}]}
+        assert wanted in written("MDM_T02", held)
 
 
 def test_a_resource_without_a_patient_says_which_segment_has_nothing_to_be_written_from() -> None:
