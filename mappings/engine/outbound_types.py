@@ -248,7 +248,8 @@ _VALUES: dict[str, tuple[str, Type]] = {
 
 TYPES: dict[str, Type] = {
     "ST": text, "NM": text, "TS": time, "CX": identifier, "EI": entity, "EIP": specimen_id, "XPN": name, "XAD": address,
-    "XTN": telecom, "CE": element, "CWE": coded, "ID": code, "document-type": document_type, "XCN": person, "PL": place, "unit": unit, "range": limits,
+    "XTN": telecom, "CE": element, "CWE": coded, "ID": code, "document-type": document_type,
+    "XCN": person, "PL": place, "unit": unit, "range": limits,
     "value-type": value_type, "value": observed, "attachment-type": attachment_type, "attachment": attachment,
 }  # fmt: skip
 

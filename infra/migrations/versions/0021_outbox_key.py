@@ -2,13 +2,13 @@
 
 from infra.migrations import run_sql
 
-revision = "0020"
-down_revision = "0019"
+revision = "0021"
+down_revision = "0020"
 
 
 def upgrade() -> None:
     """Begin the key with the resource."""
-    run_sql("0020_outbox_key.sql")
+    run_sql("0021_outbox_key.sql")
 
 
 def downgrade() -> None:
