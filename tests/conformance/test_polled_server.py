@@ -3,38 +3,25 @@
 from __future__ import annotations
 
 import json
-import uuid
 from collections.abc import Iterator
 from typing import Any
 
 import httpx
 import pytest
 
-from infra.dev.fhir import create_app
-from infra.dev.fhir.faults import Fault, Faults
+from infra.dev.fhir.faults import Fault
 from tasks.errors import Permanent, Transient
 from tasks.parse.fhir import BundleFormat
 from tasks.source.fhir_rest import FhirRestOptions, FhirRestSource
 from tasks.source.memory import MemoryState
+from tests.serving import FhirServer
 
 
-class Ward:
+class Ward(FhirServer):
     """A development server on a real socket, and its people."""
 
     def __init__(self, database: str) -> None:
-        import threading
-
-        import uvicorn
-
-        self.faults = Faults()
-        app = create_app(database, f"fhir_{uuid.uuid4().hex[:12]}", faults=self.faults)
-        self._server = uvicorn.Server(uvicorn.Config(app, port=0, access_log=False, log_level="critical"))
-        self._thread = threading.Thread(target=self._server.run, daemon=True)
-        self._thread.start()
-        while not self._server.started:
-            assert self._thread.is_alive()
-            self._thread.join(0.01)
-        self.url = f"http://127.0.0.1:{self._server.servers[0].sockets[0].getsockname()[1]}"
+        super().__init__(database)
         self.http = httpx.Client(base_url=self.url, timeout=30, trust_env=False)
         self.sources: list[FhirRestSource] = []
 
@@ -51,8 +38,7 @@ class Ward:
         for source in self.sources:
             source.close()
         self.http.close()
-        self._server.should_exit = True
-        self._thread.join(20)
+        super().stop()
 
 
 JSON = {"Content-Type": "application/fhir+json"}

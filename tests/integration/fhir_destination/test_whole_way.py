@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import json
-import threading
-import uuid
 from typing import Any
 
 import pytest
-import uvicorn
 from joserfc import jwk
 
-from infra.dev.fhir import Auth, create_app
+from infra.dev.fhir import Auth
 from infra.dev.fhir.export import ExportOptions
-from infra.dev.fhir.faults import Fault, Faults
+from infra.dev.fhir.faults import Fault
 from tasks import http
 from tasks.deliver.fhir import FhirDestination, FhirOptions
 from tasks.deliver.port import Item
@@ -24,6 +21,7 @@ from tasks.source.bulk_export import Exporter
 from tasks.source.bulk_folder import ExportFolder
 from tasks.source.bulk_job import Watch
 from tasks.source.bulk_request import ExportRequest
+from tests.serving import FhirServer
 
 QUICK = Retry(8, 0.02, 1.0)
 KEY = jwk.RSAKey.generate_key(2048, {"kid": "one", "alg": "RS384"}, private=True)
@@ -42,32 +40,12 @@ WAYS = {
 }
 
 
-class Running:
-    """A development server in a thread; `faults` may be added while it runs."""
-
-    def __init__(self, database: str, **options: Any) -> None:
-        self.faults = Faults()
-        app = create_app(database, f"fhir_{uuid.uuid4().hex[:12]}", faults=self.faults, **options)
-        self._server = uvicorn.Server(uvicorn.Config(app, port=0, access_log=False, log_level="critical"))
-        self._thread = threading.Thread(target=self._server.run, daemon=True)
-        self._thread.start()
-        while not self._server.started:
-            assert self._thread.is_alive()
-            self._thread.join(0.01)
-        self.url = f"http://127.0.0.1:{self._server.servers[0].sockets[0].getsockname()[1]}"
-
-    def stop(self) -> None:
-        self._server.should_exit = True
-        self._thread.join(20)
-        assert not self._thread.is_alive()
-
-
 @pytest.fixture
 def serve(postgres_url):
-    running: list[Running] = []
+    running: list[FhirServer] = []
 
-    def start(**options: Any) -> Running:
-        running.append(Running(postgres_url, **options))
+    def start(**options: Any) -> FhirServer:
+        running.append(FhirServer(postgres_url, **options))
         return running[-1]
 
     yield start

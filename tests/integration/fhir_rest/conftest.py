@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import threading
-import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,10 +11,7 @@ from typing import Any
 import httpx
 import psycopg
 import pytest
-import uvicorn
 
-from infra.dev.fhir import create_app
-from infra.dev.fhir.faults import Faults
 from tasks import work
 from tasks.deliver.drain import drain
 from tasks.destinations import open_destination
@@ -27,21 +22,14 @@ from tasks.process.land import Lander
 from tasks.process.stage import Stager
 from tasks.publish.store import publish
 from tasks.publish.tables import refresh
+from tests.serving import FhirServer
 
 
-class System:
+class System(FhirServer):
     """A health system's FHIR server, and what its own people do there."""
 
     def __init__(self, database: str) -> None:
-        self.faults = Faults()
-        app = create_app(database, f"fhir_{uuid.uuid4().hex[:12]}", faults=self.faults)
-        self._server = uvicorn.Server(uvicorn.Config(app, port=0, access_log=False, log_level="critical"))
-        self._thread = threading.Thread(target=self._server.run, daemon=True)
-        self._thread.start()
-        while not self._server.started:
-            assert self._thread.is_alive()
-            self._thread.join(0.01)
-        self.url = f"http://127.0.0.1:{self._server.servers[0].sockets[0].getsockname()[1]}"
+        super().__init__(database)
         self.http = httpx.Client(base_url=self.url, timeout=30, trust_env=False)
 
     def put(self, resource: dict[str, Any]) -> dict[str, Any]:
@@ -65,9 +53,7 @@ class System:
 
     def stop(self) -> None:
         self.http.close()
-        self._server.should_exit = True
-        self._thread.join(20)
-        assert not self._thread.is_alive()
+        super().stop()
 
 
 @dataclass
