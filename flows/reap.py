@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from uuid import UUID
 
 from prefect import flow
 from prefect.client.orchestration import SyncPrefectClient, get_client
@@ -40,7 +41,8 @@ def reap() -> dict[str, int]:
     """Mark runs as crashed that died; a run with a heartbeat or a lease of the ledger lives. Return counts."""
     log.configure()
     with get_client(sync_client=True) as client:
-        silent = [run for run in _suspects(client) if not _beats(client, run)]
+        now = _server_time(client)
+        silent = [run for run in _suspects(client, now) if not _beats(client, run, now)]
         dead = list(_without_lease(silent))
         for run in dead:
             state: State[Any] = Crashed(message="Its process died: no heartbeat and no lease. It can be retried.")
@@ -49,9 +51,14 @@ def reap() -> dict[str, int]:
     return {"silent": len(silent), "crashed": len(dead)}
 
 
-def _suspects(client: SyncPrefectClient) -> Iterator[FlowRun]:
+def _server_time(client: SyncPrefectClient) -> datetime:
+    """When this run began, by the clock of Prefect's server: ours may be off, and a clock ahead sees silence."""
+    own = client.read_flow_run(UUID(flow_run.id)).start_time if flow_run.id else None
+    return own or datetime.now(UTC)
+
+
+def _suspects(client: SyncPrefectClient, now: datetime) -> Iterator[FlowRun]:
     """Runs of ours that have been in a state for longer than a sign of life may take."""
-    now = datetime.now(UTC)
     for kind, seconds in (("RUNNING", SILENCE_SECONDS), ("PENDING", PENDING_SECONDS)):
         wanted = FlowRunFilter.model_validate({"state": {"type": {"any_": [kind]}}, "tags": {"all_": [TAG]}})
         for run in client.read_flow_runs(flow_run_filter=wanted, sort=FlowRunSort.START_TIME_ASC, limit=PAGE):
@@ -60,8 +67,8 @@ def _suspects(client: SyncPrefectClient) -> Iterator[FlowRun]:
                 yield run
 
 
-def _beats(client: SyncPrefectClient, run: FlowRun) -> bool:
-    since = datetime.now(UTC) - timedelta(seconds=SILENCE_SECONDS)
+def _beats(client: SyncPrefectClient, run: FlowRun, now: datetime) -> bool:
+    since = now - timedelta(seconds=SILENCE_SECONDS)
     heartbeats = EventFilter.model_validate(
         {
             "occurred": {"since": since},

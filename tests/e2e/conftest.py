@@ -183,6 +183,7 @@ def _site(folder: Path) -> Iterator[Site]:
         "SLUICE_CONNECTION_DROP": json.dumps({"root": str(drop)}),
         "SLUICE_BATCH_RECORDS": "1500",
         "SLUICE_FAILPOINTS": str(points),
+        "SLUICE_OPENLINEAGE": f"file:{folder / 'home' / 'openlineage.ndjson'}",
     }
     site = Site(folder / "home", drop, env)
     try:

@@ -127,3 +127,20 @@ def test_the_feeds_assets_are_linked(site: Any, demo: Any) -> None:
     said = json.dumps(events)
     for asset in ("sluice://warehouse/northside/hl7", "sluice://partner/northside/hl7", "sluice://destination/ehr"):
         assert asset in said
+
+
+def test_every_run_told_the_catalogue_what_it_read_and_made(site: Any, demo: Any) -> None:
+    """The file stands in the stack's folder, of which no file may hold a word of a record."""
+    events = [json.loads(line) for line in (site.home / "openlineage.ndjson").read_text().splitlines()]
+    mine = [one for one in events if one["job"]["name"] == "ingest.northside.hl7"]
+    runs = {one["run"]["runId"] for one in mine}
+    for run in runs:
+        told = [one["eventType"] for one in mine if one["run"]["runId"] == run]
+        assert told[0] == "START"
+        assert set(told[1:]) <= {"COMPLETE", "FAIL"}, "a run that had nothing to do tells so too"
+    known = {row[0] for row in site.rows("select run_id from ledger.batch where feed = 'northside.hl7'")}
+    assert known <= runs
+    read = sum(one["inputs"][0]["inputFacets"]["inputStatistics"]["rowCount"] for one in mine if one["inputs"])
+    assert read >= site.one("select sum(received)::int from ops.delivery where feed = 'northside.hl7'")
+    made = {name["name"].partition(".")[2] for one in mine for name in one["outputs"]}
+    assert {"fhir.Patient", "core.patient"} <= made

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import os
-import re
 import shlex
 import sys
 from datetime import UTC, datetime, timedelta
@@ -14,17 +13,10 @@ import pytest
 from deployments.cli.main import main
 from tasks.ledger import expectations, outbox
 from tasks.ledger.db import connect
-from tasks.settings import PROJECT
+from tests.walks import SECTIONS, THROUGH_PREFECT, says, walks
 
 # great-expectations imports what Python deprecates
 pytestmark = [pytest.mark.usefixtures("sound"), pytest.mark.filterwarnings("ignore::DeprecationWarning")]
-PAGE = (PROJECT / "docs" / "operations.md").read_text(encoding="utf-8")
-SECTIONS = {
-    int(number): text
-    for number, text in re.findall(r"^## (\d+)\. .*?\n(.*?)(?=^## |\Z)", PAGE, re.MULTILINE | re.DOTALL)
-}
-THROUGH_PREFECT = {1}
-"""Walked through on the running stack (tests/e2e)."""
 FEED = """
 source: {{kind: directory, connection: drop, ready: {{stable_polls: 1}}}}
 format: csv
@@ -126,22 +118,10 @@ def bring_about(site, adt, tmp_path, monkeypatch):
     return lambda number: incidents.get(number, people)()
 
 
-def walks(number):
-    """The (command, expected output) of a section, in order."""
-    block = re.search(r"```\n(.*?)```", SECTIONS[number], re.DOTALL)[1]
-    return [tuple(part.partition("\n")[::2]) for part in re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]]
-
-
 def somebody(site):
     """The patient of whom a page's command speaks."""
     rows = site.rows("select id from fhir.resource where resource_type = 'Patient' order by 1 limit 1")
     return f"Patient/{rows[0][0]}" if rows else "Patient/nobody"
-
-
-def as_pattern(expected):
-    """What a page's output matches: `…` is anything, and runs of blanks are one."""
-    parts = [re.escape(" ".join(part.split())) for part in re.sub(r"\s+", " ", expected).split("…")]
-    return r"\s*.*?\s*".join(parts)
 
 
 @pytest.mark.parametrize("number", sorted(SECTIONS.keys() - THROUGH_PREFECT))
@@ -156,8 +136,7 @@ def test_what_the_page_says_is_printed_is_printed(site, bring_about, number, cap
             main()
         out, err = capfd.readouterr()
         assert not ended.value.code, err
-        printed = re.sub(r"\s+", " ", out).strip()
-        assert re.fullmatch(as_pattern(expected), printed, re.DOTALL), f"{command}\n{out}"
+        assert says(expected, out), f"{command}\n{out}"
 
 
 def test_the_page_walks_through_every_incident_in_order():

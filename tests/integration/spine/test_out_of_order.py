@@ -46,6 +46,7 @@ def test_a_merge_before_the_admission_that_it_merges_and_any_other_order_give_th
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_one_poisoned_record_among_a_hundred_thousand_stops_itself_alone(site, sound) -> None:
     rows = int(os.environ.get("SLUICE_TEST_RECORDS", "100000"))
     site.configure(CSV)
