@@ -15,13 +15,14 @@ from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from typing import Any
+from urllib.request import getproxies
 
 import httpx
 
 from tasks.errors import ConfigError, Permanent, SluiceError, Transient
 from tasks.http_auth import Auth, Basic, Bearer, ClientCredentials, NoAuth, SmartBackend
-from tasks.http_deadline import DeadlineTransport
 from tasks.http_token import Tokens
+from tasks.http_transport import Transport
 
 TRANSIENT_STATUS = frozenset({408, 425, 429, 500, 502, 503, 504})
 _ORIGIN = "sluice.origin"
@@ -76,7 +77,8 @@ def client(
         verify=tls,
         timeout=httpx.Timeout(timeout, connect=min(timeout, 15.0), pool=None),
         limits=limits,
-        transport=None if whole is None else DeadlineTransport(whole, tls, limits),
+        # httpx's own transport knows the way through a proxy that the environment names
+        transport=None if whole is None and getproxies() else Transport(tls, limits, whole),
         follow_redirects=follow_redirects,
         event_hooks={"request": [login.guard]},
         headers={"User-Agent": "sluice"},

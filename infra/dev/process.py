@@ -101,11 +101,26 @@ def listens(port: int) -> bool:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
+def holds_port(running: Running) -> bool:
+    """Say whether the process or one of its children listens on its port: another one may have been quicker."""
+    process = running.process()
+    if process is None or not running.port:
+        return process is not None
+    with suppress(psutil.NoSuchProcess):
+        try:
+            family = [process, *process.children(recursive=True)]
+            sockets = [one for each in family for one in each.net_connections("tcp")]
+        except psutil.AccessDenied:
+            return True
+        return any(one.status == psutil.CONN_LISTEN and one.laddr.port == running.port for one in sockets)
+    return False
+
+
 def wait_until(ready: Any, running: Running, seconds: float) -> bool:
-    """Wait until `ready()` holds; false where the process ended or the time is up."""
+    """Wait until `ready()` holds by this process; false where it ended or the time is up."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
-        if ready():
+        if ready() and holds_port(running):
             return True
         if running.process() is None:
             return False

@@ -1,5 +1,6 @@
-"""Files of an export checked beside their download: small ones in place, large ones by a helper process that follows.
+"""Files of an export checked beside their download: by the thread that writes them, or by a helper that follows.
 
+The helper is a process of its own: it takes large files where there are cores enough that it costs nobody anything.
 Run as a module it is the helper: it reads orders, one JSON array a line. `["read", id, path, type, size]` checks the
 file as far as it is written, `["tell", id]` answers with the check as JSON, `["drop", id]` forgets it.
 """
@@ -17,26 +18,28 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from tasks.source.bulk_lines import Checked, LineCheck, check_file
+from tasks.source.bulk_lines import Checked, LineCheck, check_file, feed_file
 
 LARGE = 1 << 20
 """From this size on a file is checked by the helper, so that checking does not hold up the downloads."""
+CORES = 3
+"""From this many on there is one for the helper, beside this process and what else the machine does."""
 _STEP = 1 << 20
 _BLOCK = 1 << 18
 
 
 class Checker:
-    """Checks files for many threads; the helper ends with this process."""
+    """Checks files for many threads, large ones with `helper` in a process of its own, which ends with this one."""
 
-    def __init__(self) -> None:
+    def __init__(self, helper: bool = (os.cpu_count() or 1) >= CORES) -> None:
         self._numbers = itertools.count(1)
         self._writing, self._asking = threading.Lock(), threading.Lock()
         self._helper: subprocess.Popen[str] | None = None
-        self._alone = (os.cpu_count() or 1) == 1
+        self._alone = not helper
 
     def follow(self, path: Path, expected: str) -> Follow:
         """Return the check of a file that is about to be written; `expected` is a resource type or empty."""
-        return Follow(self, next(self._numbers), path, expected)
+        return Follow(self, next(self._numbers), path, LineCheck(expected) if self._alone else None, expected)
 
     def close(self) -> None:
         """End the helper."""
@@ -74,17 +77,28 @@ class Checker:
 
 @dataclass(slots=True)
 class Follow:
-    """The check of one file while it is written."""
+    """The check of one file while it is written; `own` where no helper does it."""
 
     checker: Checker
     number: int
     path: Path
+    own: LineCheck | None
     expected: str
     told: int = 0
 
+    def begin(self, size: int) -> None:
+        """Look at the `size` bytes that are there from an earlier time."""
+        if self.own is not None and size:
+            feed_file(self.own, self.path)
+
+    def take(self, chunk: bytes) -> None:
+        """Look at bytes that are being written."""
+        if self.own is not None:
+            self.own.feed(chunk)
+
     def wants(self, size: int) -> bool:
         """Say whether the helper should hear that the file has `size` bytes by now."""
-        return size >= LARGE and size - self.told >= _STEP
+        return self.own is None and size >= LARGE and size - self.told >= _STEP
 
     def to(self, size: int) -> None:
         """Let the helper check as far as `size`; those bytes have to be in the file."""
@@ -103,6 +117,8 @@ class Follow:
             found = self.checker.ask(self.number)
             if found is not None and found.size == self.told:
                 return found
+        if self.own is not None and self.own.size == self.path.stat().st_size:
+            return self.own.close()
         return check_file(self.path, self.expected)
 
     def drop(self) -> None:

@@ -254,9 +254,11 @@ class Exporter:
         validator = _resume(part, state)
         known = [validator or Validator()]
         size = part.stat().st_size if validator else 0
+        follow.begin(size)
         with part.open("ab" if size else "wb") as target:
             for chunk in self._stream.read(file, manifest, size, validator, known.append):
                 target.write(chunk)
+                follow.take(chunk)
                 if self._stopped.is_set():
                     raise Transient("stopped")
                 before, size = size, size + len(chunk)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from array import array
 from dataclasses import dataclass
+from operator import attrgetter
 from pathlib import Path
 
 import msgspec
@@ -17,9 +18,12 @@ _BLOCK = 1 << 18
 _LONG = 300
 
 
-class _Line(msgspec.Struct):
+class _Line(msgspec.Struct, gc=False):
     resourceType: str  # noqa: N815 - FHIR's word
     id: str | None = None
+
+
+_TYPE_OF, _ID_OF = attrgetter("resourceType"), attrgetter("id")
 
 
 @dataclass(slots=True)
@@ -47,22 +51,28 @@ class _Blocks:
     """Cuts a file whose bytes are fed in into blocks of whole lines."""
 
     def __init__(self) -> None:
-        self._tail: list[bytes] = []
+        self._held: list[bytes] = []
+        self._waiting = 0
 
     def feed(self, chunk: bytes) -> None:
         """Take the next bytes."""
-        end = chunk.rfind(b"\n") + 1
-        if not end:
-            self._tail.append(chunk)
-            return
-        block = b"".join((*self._tail, chunk[:end]))
-        self._tail = [chunk[end:]] if end < len(chunk) else []
-        self._block(block)
+        self._held.append(chunk)
+        self._waiting += len(chunk)
+        # small chunks wait for each other: a block costs as much as many of its lines
+        if self._waiting >= _BLOCK and b"\n" in chunk:
+            self._cut()
+
+    def _cut(self) -> None:
+        data = b"".join(self._held)
+        end = data.rfind(b"\n") + 1
+        self._held, self._waiting = [data[end:]], len(data) - end
+        if end:
+            self._block(data[:end])
 
     def _rest(self) -> bytes:
-        """Return what stands behind the last line's end."""
-        last, self._tail = b"".join(self._tail), []
-        return last
+        """Take the end of the file; return what stands behind the last line's end."""
+        self._cut()
+        return self._held.pop()
 
     def _block(self, block: bytes) -> None:
         raise NotImplementedError
@@ -79,6 +89,11 @@ class LineCheck(_Blocks):
         self._seen = array("q")
         decoder = msgspec.json.Decoder(_Line)
         self._decode, self._decode_lines = decoder.decode, decoder.decode_lines
+
+    @property
+    def size(self) -> int:
+        """How many bytes were fed in."""
+        return self._found.size
 
     def feed(self, chunk: bytes) -> None:
         """Take the next bytes."""
@@ -112,9 +127,15 @@ class LineCheck(_Blocks):
             return False
         self._found.lines += lines
         self._found.resources += lines
-        if self._expected:
-            self._found.other_type += sum(one.resourceType != self._expected for one in found)
-        self._seen.extend([hash((one.resourceType, one.id)) for one in found if one.id is not None])
+        types, ids = set(map(_TYPE_OF, found)), list(map(_ID_OF, found))
+        if len(types) != 1 or None in ids:
+            for one in found:
+                self._note(one)
+            return True
+        (kind,) = types
+        if self._expected and kind != self._expected:
+            self._found.other_type += lines
+        self._seen.extend(map(hash(kind).__xor__, map(hash, ids)))
         return True
 
     def _line(self, line: bytes) -> None:
@@ -143,10 +164,13 @@ class LineCheck(_Blocks):
 
     def _resource(self, found: _Line) -> None:
         self._found.resources += 1
+        self._note(found)
+
+    def _note(self, found: _Line) -> None:
         if self._expected and found.resourceType != self._expected:
             self._found.other_type += 1
         if found.id is not None:
-            self._seen.append(hash((found.resourceType, found.id)))
+            self._seen.append(hash(found.resourceType) ^ hash(found.id))
 
 
 def _one_a_line(block: bytes, objects: int) -> bool:
@@ -172,7 +196,8 @@ class LineCount(_Blocks):
 
     def close(self) -> int:
         """Return how many lines there were."""
-        return self._lines + bool(self._rest().strip())
+        last = self._rest()
+        return self._lines + bool(last.strip())
 
     def _block(self, block: bytes) -> None:
         if block[:1] == b"{" and not _ODD_START.search(block):
@@ -184,7 +209,12 @@ class LineCount(_Blocks):
 def check_file(path: Path, expected: str) -> Checked:
     """Return what the file at `path` holds."""
     check = LineCheck(expected)
+    feed_file(check, path)
+    return check.close()
+
+
+def feed_file(check: LineCheck, path: Path) -> None:
+    """Feed a check what the file at `path` holds by now."""
     with path.open("rb") as file:
         while block := file.read(_BLOCK):
             check.feed(block)
-    return check.close()

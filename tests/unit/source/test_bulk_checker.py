@@ -17,7 +17,7 @@ LINES = b'{"resourceType":"Patient","id":"a"}\n{"resourceType":"Group"}\n\n{"res
 def checker(monkeypatch: pytest.MonkeyPatch) -> Iterator[Checker]:
     monkeypatch.setattr("tasks.source.bulk_checker.LARGE", 1000)
     monkeypatch.setattr("tasks.source.bulk_checker._STEP", 700)
-    made = Checker()
+    made = Checker(helper=True)
     yield made
     made.close()
 
@@ -28,6 +28,7 @@ def written(follow: Follow, data: bytes = LINES) -> Follow:
     with follow.path.open("wb") as file:
         for start in range(0, len(data), 99):
             size += file.write(data[start : start + 99])
+            follow.take(data[start : start + 99])
             if follow.wants(size):
                 file.flush()
                 follow.to(size)
@@ -64,3 +65,19 @@ def test_a_small_file_needs_no_helper(checker: Checker, tmp_path: Path) -> None:
     assert not follow.is_large
     assert follow.result() == check_file(follow.path, "Patient")
     assert checker._helper is None
+
+
+def test_without_a_helper_the_writer_checks_what_it_writes_and_reads_only_what_was_there(tmp_path: Path) -> None:
+    alone = Checker(helper=False)
+    whole = written(alone.follow(tmp_path / "a", "Patient"))
+    assert not whole.is_large
+    assert whole.result() == check_file(whole.path, "Patient")
+    resumed = alone.follow(tmp_path / "a", "Patient")
+    resumed.begin(len(LINES))
+    with resumed.path.open("ab") as file:
+        file.write(LINES)
+    resumed.take(LINES)
+    assert resumed.result() == check_file(resumed.path, "Patient")
+    # one whose writer did not show it everything is read
+    assert alone.follow(tmp_path / "a", "Patient").result() == check_file(tmp_path / "a", "Patient")
+    alone.close()

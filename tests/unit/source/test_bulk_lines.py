@@ -3,11 +3,23 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tasks.source import bulk_lines
 from tasks.source.bulk_lines import Checked, LineCheck, LineCount
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _small_blocks() -> Iterator[None]:
+    """Cut these few bytes into blocks as large files are."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(bulk_lines, "_BLOCK", 50)
+        yield
+
 
 LINES = [
     b'{"resourceType":"Patient","id":"a"}',

@@ -1,4 +1,7 @@
-"""A limit on a whole request: a server that sends a byte now and then never runs into a timeout for each read."""
+"""The way to the socket: reads as much as is there, and limits a whole request.
+
+A server that sends a byte now and then never runs into a timeout for each read.
+"""
 
 from __future__ import annotations
 
@@ -14,12 +17,16 @@ import httpx
 SocketOption = tuple[int, int, int] | tuple[int, int, bytes | bytearray] | tuple[int, int, None, int]
 
 
-class DeadlineTransport(httpx.HTTPTransport):
+READ = 1 << 18
+"""Bytes of one read at most: httpcore's own 64 KB make a large download half as fast again."""
+
+
+class Transport(httpx.HTTPTransport):
     """An HTTP transport on which a request and its answer, read in the same thread, take `seconds` at most."""
 
-    def __init__(self, seconds: float, verify: ssl.SSLContext, limits: httpx.Limits) -> None:
+    def __init__(self, verify: ssl.SSLContext, limits: httpx.Limits, seconds: float | None = None) -> None:
         super().__init__(verify=verify, limits=limits)
-        self._seconds = seconds
+        self._seconds = float("inf") if seconds is None else seconds
         self._mine = threading.local()
         self._pool.close()
         # httpx has no setting for httpcore's network backend, which is httpcore's own place for such a thing
@@ -62,7 +69,8 @@ class _Stream(httpcore.NetworkStream):
         left = self._left()
         if left <= 0:
             raise httpcore.ReadTimeout
-        return self._inner.read(max_bytes, left if timeout is None else min(timeout, left))
+        least = left if timeout is None else min(timeout, left)
+        return self._inner.read(max(max_bytes, READ), None if least == float("inf") else least)
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
         self._inner.write(buffer, timeout)
