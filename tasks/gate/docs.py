@@ -12,9 +12,11 @@ from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote, unquote, urlparse
 
 from tasks.errors import ConfigError
 from tasks.feed import Feed
+from tasks.gate import docs_offline
 from tasks.gate.gate import great_expectations
 from tasks.ledger.db import Connection
 
@@ -66,11 +68,11 @@ class _Site:
     """The pages of one feed, built by great-expectations in memory and written to one folder."""
 
     def __init__(self, feed: str, folder: Path) -> None:
-        self._feed = feed
+        self._feed, self._folder = feed, folder.absolute()
         self._context = great_expectations().get_context(mode="ephemeral")
         for known in list(self._context.variables.data_docs_sites):
             self._context.delete_data_docs_site(known)
-        store = {"class_name": "TupleFilesystemStoreBackend", "base_directory": str(folder.absolute())}
+        store = {"class_name": "TupleFilesystemStoreBackend", "base_directory": str(self._folder)}
         index = {"class_name": "DefaultSiteIndexBuilder"}
         config = {"class_name": "SiteBuilder", "show_how_to_buttons": False}
         self._context.add_data_docs_site(feed, {**config, "store_backend": store, "site_index_builder": index})
@@ -79,7 +81,7 @@ class _Site:
         """Write all pages; return where each is."""
         keys = [(one, self._add(one)) for one in said]
         self._context.build_data_docs()
-        return [
+        pages = [
             {
                 "batch": one.batch,
                 "table": one.table,
@@ -89,6 +91,18 @@ class _Site:
             }
             for one, key in keys
         ]
+        docs_offline.whole(self._folder)
+        listed = zip(pages, keys, strict=True)
+        docs_offline.index(
+            self._folder,
+            self._feed,
+            [{**page, "at": f"{one.at:%Y-%m-%d %H:%M}", "to": self._way(page["page"])} for page, (one, _) in listed],
+        )
+        return pages
+
+    def _way(self, address: str) -> str:
+        """Return the way from the index to a page."""
+        return quote(Path(unquote(urlparse(address).path)).relative_to(self._folder).as_posix())
 
     def _add(self, said: Said) -> Any:
         from great_expectations.core import ExpectationSuiteValidationResult, RunIdentifier

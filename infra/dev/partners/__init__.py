@@ -56,5 +56,7 @@ def generate(seed: int, day: date) -> Day:
         early_update=hospital.early,
         twin_mrn=TWIN_MRN,
         retracted=laboratory.retracted,
+        reported=hospital.reported + laboratory.reported,
+        latest={**hospital.latest, **laboratory.latest},
     )
     return Day(day, hospital.files, laboratory.files, registry.resources, expected)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import csv
 import io
 import random
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime
 
 from infra.dev.partners import vocabulary as words
-from infra.dev.partners.model import MARKER_NAME, MARKER_NUMBER, Broken, Counts, Delivery, DroppedFile, dice
+from infra.dev.partners.model import MARKER_NAME, MARKER_NUMBER, Broken, Counts, Delivery, DroppedFile, dice, latest
 from infra.dev.partners.northside import LAST_MOMENT, TWIN_MRN
 from infra.dev.partners.people import Person, later, measure, moment, person
 
@@ -40,6 +41,8 @@ class Eastlab:
     broken: Broken
     retracted: tuple[str, str]
     store: dict[str, int]
+    reported: Counter[str]
+    latest: dict[tuple[str, str, str], frozenset[str]]
 
 
 def eastlab(seed: int, day: date) -> Eastlab:
@@ -62,7 +65,11 @@ def eastlab(seed: int, day: date) -> Eastlab:
     deliveries.append(Delivery(ROSTER_FEED, roster.name, 0, "new", Counts(PATIENTS, PATIENTS)))
     results = {(row[0], row[12]) for rows in windows for row in rows if row[0] != "X0000001"} - {retracted}
     store = {"Patient": PATIENTS, "Observation": len(results)}
-    return Eastlab([*files, roster], deliveries, broken, retracted, store)
+    rows = [row for number, some in enumerate(windows) for row in (corrected if number == 1 else some)]
+    final = [row for row in rows if row[19] != "P" and row[0] != "X0000001"]
+    reported = Counter(panel for _, panel in {(row[7], row[8]) for row in final})
+    newest = latest("eastlab", [(row[1], row[12], datetime.fromisoformat(row[10]), row[14]) for row in final])
+    return Eastlab([*files, roster], deliveries, broken, retracted, store, reported, newest)
 
 
 def _delivery(file: DroppedFile, count: int, broken: Broken) -> Delivery:

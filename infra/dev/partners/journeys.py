@@ -9,6 +9,7 @@ from datetime import date, datetime
 from typing import Literal
 
 from infra.dev.partners import vocabulary as words
+from infra.dev.partners.model import Taken
 from infra.dev.partners.orders import Order, oru
 from infra.dev.partners.people import Person, later, moment
 from infra.dev.partners.segments import FACILITIES, Facility, Visit, pid, pv1, segment
@@ -79,6 +80,7 @@ class Journey:
             admitted=moment(day, self.start),
         )
         self.orders: list[Order] = []
+        self.corrected: set[str] = set()
 
     def events(self) -> Iterator[Event]:
         """Yield the patient's messages: registration, updates, orders with their results, discharge."""
@@ -102,6 +104,14 @@ class Journey:
         fillers = frozenset(order.filler for order in self.orders)
         return Told(frozenset((self.one.number,)), frozenset((self.visit.number,)), fillers, seen)
 
+    def taken(self) -> Iterator[Taken]:
+        """Yield the results that stand in the end; every report becomes final."""
+        for order in self.orders:
+            first = order.corrected if order.filler in self.corrected else order.results[0]
+            for result in (first, *order.results[1:]):
+                value = result.value.partition("^")[0] if result.kind == "CWE" else result.value.replace("^", "")
+                yield self.one.number, result.loinc, order.collected, value
+
     def _adt(self, trigger: str, at: float, kin: tuple[str, ...] = (), more: tuple[str, ...] = ()) -> Event:
         return adt(trigger, moment(self.day, at), self.facility, self.one, self.visit, kin=kin, more=more)
 
@@ -120,6 +130,7 @@ class Journey:
         stages = ["F"] if self.dice.random() < 0.45 else ["P", "F"]
         if self.dice.random() < 0.12:
             stages.append("C")
+            self.corrected.add(order.filler)
         for number, status in enumerate(stages):
             when = later(order.collected, 45 + 55 * number)
             body = (pid(self.one), pv1(self.visit, self.facility), *oru(order, status, when, self.facility))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, datetime
 from typing import Any, Literal
 from zoneinfo import ZoneInfo
 
@@ -87,6 +87,9 @@ class Expected:
     - `store` counts current resources by partner and type, of the types that do not hang on a mapping's detail.
     - `twin_mrn` is the record number that northside and eastlab both gave, to two people.
     - `retracted` is the eastlab result (accession, LOINC code) that the corrected file no longer says.
+    - `reported` counts the orders that end with a final result, by the code of what was ordered.
+    - `latest` is the newest result of each partner's patients, by partner, record number and LOINC code: a number as
+      sent behind its comparator, or a code; several where they were taken in the same minute.
     """
 
     deliveries: tuple[Delivery, ...]
@@ -95,6 +98,8 @@ class Expected:
     early_update: EarlyUpdate
     twin_mrn: str
     retracted: tuple[str, str]
+    reported: Mapping[str, int]
+    latest: Mapping[tuple[str, str, str], frozenset[str]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +111,18 @@ class Day:
     eastlab: list[DroppedFile]
     county: list[dict[str, Any]]
     expected: Expected
+
+
+Taken = tuple[str, str, datetime, str]
+"""A result that stands at the end: record number, LOINC code, when it was taken, its value."""
+
+
+def latest(partner: str, results: Iterable[Taken]) -> dict[tuple[str, str, str], frozenset[str]]:
+    """Return the newest values by partner, record number and LOINC code."""
+    found: dict[tuple[str, str, str], dict[datetime, set[str]]] = {}
+    for number, loinc, when, value in results:
+        found.setdefault((partner, number, loinc), {}).setdefault(when, set()).add(value)
+    return {key: frozenset(times[max(times)]) for key, times in found.items()}
 
 
 def moments(files: Iterable[DroppedFile]) -> list[list[DroppedFile]]:

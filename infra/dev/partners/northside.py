@@ -18,6 +18,7 @@ from infra.dev.partners.model import (
     DroppedFile,
     EarlyUpdate,
     dice,
+    latest,
 )
 from infra.dev.partners.people import moment, person
 from infra.dev.partners.segments import FACILITIES, MAIN, Facility, Visit, msh
@@ -39,6 +40,8 @@ class Northside:
     broken: Broken
     early: EarlyUpdate
     store: dict[str, int]
+    reported: Counter[str]
+    latest: dict[tuple[str, str, str], frozenset[str]]
 
 
 def northside(seed: int, day: date) -> Northside:
@@ -61,7 +64,9 @@ def northside(seed: int, day: date) -> Northside:
     told.append(Told(frozenset((early.mrn,)), frozenset((early.visit,)), frozenset(), frozenset()))
     files, broken = _pack(day, events, update, admission)
     deliveries = [_delivery(file, broken) for file in files]
-    return Northside(files, deliveries, broken, early, _store(told))
+    reported = Counter(order.code[0] for journey in journeys for order in journey.orders)
+    newest = latest("northside", [taken for journey in journeys for taken in journey.taken()])
+    return Northside(files, deliveries, broken, early, _store(told), reported, newest)
 
 
 def _early(seed: int, day: date) -> tuple[EarlyUpdate, Event, Event]:

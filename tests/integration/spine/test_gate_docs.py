@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from urllib.parse import unquote, urlparse
 
@@ -56,6 +57,13 @@ def test_every_table_has_a_page_that_says_what_held_and_no_file_has_a_value(site
     assert "class_code" in texts["encounter"]
     assert "99" in texts["encounter"]
     assert "quarantined share" in texts["records"]
+    index = (folder / "index.html").read_text()
+    for page in pages.values():
+        assert (folder / unquote(urlparse(page["page"]).path)).is_file()
+        assert page["page"].rpartition("/")[2].removesuffix(".html") in unquote(index)
+    for file in folder.rglob("*.html"):
+        # a browser without a way out loads nothing and has nothing to wait for
+        assert not re.search(r"<script|<(?:link|img|iframe)[^>]+//", file.read_text(), re.IGNORECASE), file
     files = [file.read_bytes() for file in folder.rglob("*") if file.is_file()]
     assert len(files) > len(pages)
     for value in (MARKER, "77123001", "77123002", "19800101", "1980-01-01"):
