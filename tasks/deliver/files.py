@@ -24,6 +24,7 @@ from tasks.core_views import core_views
 from tasks.deliver import files_rows, hl7v2_batch
 from tasks.deliver.files_pgp import sealer
 from tasks.deliver.files_rows import Part
+from tasks.deliver.hl7v2_messages import MESSAGES, Charset, Header, Kind, Writer
 from tasks.deliver.port import DestinationOptions, Item, Outcome, Store
 from tasks.deliver.port import Part as Block
 from tasks.errors import ConfigError
@@ -48,7 +49,8 @@ class FilesOptions(DestinationOptions):
       type, the view or `messages`, `{digest}` stands for what is in it, `{number}` counts within a run, `{date}` and
       `{time}` are UTC, `{extension}` is the format's.
     - `format`: `ndjson` of resources, or of a view's rows; `csv` and `parquet` of a view's rows; `hl7v2`, a batch of
-      messages as they came (`send: pass`).
+      messages: as they came with `send: pass`, else written from the store as for `kind: mllp` (`messages`, `header`,
+      `charset`).
     - `view`: rows of what changed; with `snapshot: true` the whole of the view's table each time something did.
     - `types` are the resource types that are written, all of them without.
     - `encrypt` is the connection whose `recipients` (OpenPGP certificates) can read the files; with `secret_key` there
@@ -65,6 +67,9 @@ class FilesOptions(DestinationOptions):
     rotate: Rotate = Rotate()
     encrypt: str | None = None
     manifest: str | None = None
+    messages: tuple[Kind, ...] = MESSAGES
+    header: Header = Header()
+    charset: Charset = "utf-8"
 
     @field_validator("name", "manifest")
     @classmethod
@@ -85,8 +90,8 @@ class FilesOptions(DestinationOptions):
     def _fits(self) -> FilesOptions:
         if self.format in {"csv", "parquet"} and self.view is None:
             raise ValueError(f"`format: {self.format}` needs a `view:` whose columns it has")
-        if (self.format == "hl7v2") != (self.send == "pass"):
-            raise ValueError("`format: hl7v2` goes with `send: pass`: messages are written as they came")
+        if self.send == "pass" and self.format != "hl7v2":
+            raise ValueError("`send: pass` goes with `format: hl7v2`: messages are written as they came")
         if self.snapshot and self.view is None:
             raise ValueError("`snapshot: true` needs a `view:`, whose table is written whole")
         if not self.snapshot and not {"digest", "number"} & set(_PLACE.findall(self.name)):
@@ -118,10 +123,11 @@ class FilesDestination:
             sealer(named_connection(options.encrypt)) if options.encrypt else None
         )
         self._store: Store | None = None
+        self._writer = Writer(options.header, options.charset, options.messages)
 
     def use(self, store: Store) -> None:
-        """Take the store: a snapshot is read from its tables."""
-        self._store = store
+        """Take the store: a snapshot is read from its tables, what goes into a message looked up there."""
+        self._store = self._writer.store = store
 
     def send(self, items: Sequence[Item]) -> Iterator[Outcome]:
         """Write `items` into files, and yield one outcome for each once its file is there; raises `Transient`."""
@@ -129,15 +135,15 @@ class FilesDestination:
         for item in items:
             if not self._wants(item):
                 yield Outcome(item, "unchanged", "not-wanted")
-        refused: list[Outcome] = []
+        others: list[Outcome] = []
         now = datetime.now(UTC)
         written: list[Written] = []
-        for part in self._parts(wanted, refused):
+        for part in self._parts(wanted, others):
             written.append(self._write(part, now, len(written) + 1))
         if self._options.manifest and written:
             self._manifest(written, now)
-        bad = {outcome.item.key for outcome in refused}
-        yield from refused
+        bad = {outcome.item.key for outcome in others}
+        yield from others
         for item in wanted:
             if item.key not in bad:
                 yield Outcome(item, "sent", "written")
@@ -152,12 +158,15 @@ class FilesDestination:
         types = (self._view.resource,) if self._view else self._options.types
         return not types or item.resource_type in types
 
-    def _parts(self, items: Sequence[Item], refused: list[Outcome]) -> Iterator[Part]:
+    def _parts(self, items: Sequence[Item], others: list[Outcome]) -> Iterator[Part]:
         options = self._options
         if not items:
             return
         if options.format == "hl7v2":
-            yield from hl7v2_batch.parts(items, refused, options.rotate)
+            if options.send == "pass":
+                yield from hl7v2_batch.parts(hl7v2_batch.passed(items, others), options.rotate)
+            else:
+                yield from hl7v2_batch.parts(self._told(items, others), options.rotate, options.header.ends())
         elif self._view is None:
             yield from files_rows.resources(items, options.rotate)
         elif options.snapshot:
@@ -168,9 +177,16 @@ class FilesDestination:
                 self._view, self._store.table(self._view.name, columns), options.format, options.rotate
             )
         else:
-            good = list(self._rows(items, refused))
+            good = list(self._rows(items, others))
             yield from files_rows.rows(self._view, iter(good), options.format, options.rotate)
             yield from files_rows.deletions([item for item in items if item.resource is None], options.rotate)
+
+    def _told(self, items: Sequence[Item], others: list[Outcome]) -> Iterator[bytes]:
+        for told in self._writer.tell(items):
+            if told.outcome is None:
+                yield told.data
+            else:
+                others.append(told.outcome)
 
     def _rows(self, items: Sequence[Item], refused: list[Outcome]) -> Iterator[dict[str, Any]]:
         assert self._view is not None  # noqa: S101

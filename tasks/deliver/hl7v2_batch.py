@@ -1,8 +1,8 @@
-"""Batches of HL7 v2 messages: FHS, BHS, messages as they came, BTS and FTS with their counts (chapter 2, 2.10.3)."""
+"""Batches of HL7 v2 messages: FHS, BHS, messages, BTS and FTS with their counts (chapter 2, 2.10.3)."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from tasks.deliver.files_rows import Limits, Part
 from tasks.deliver.port import Item, Outcome
@@ -11,22 +11,28 @@ from tasks.model import Finding
 _NO_BATCH = (b"FHS", b"BHS", b"BTS", b"FTS")
 
 
-def parts(items: Sequence[Item], refused: list[Outcome], limits: Limits) -> Iterator[Part]:
-    """Yield batch files of messages; what is no message goes into `refused`."""
+def parts(messages: Iterable[bytes], limits: Limits, ends: Sequence[str] = ("SLUICE",)) -> Iterator[Part]:
+    """Yield batch files of messages; `ends` stand in FHS-3 to FHS-6 and BHS-3 to BHS-6, escaped."""
     some: list[bytes] = []
     size = 0
+    for one in messages:
+        if some and (len(some) >= limits.records or size + len(one) > limits.bytes):
+            yield _file(some, ends)
+            some, size = [], 0
+        some.append(one)
+        size += len(one)
+    if some:
+        yield _file(some, ends)
+
+
+def passed(items: Sequence[Item], others: list[Outcome]) -> Iterator[bytes]:
+    """Yield messages as they came; what is no message goes into `others` as refused."""
     for item in items:
         found = message(item)
         if found is None:
-            refused.append(Outcome(item, "refused", "not-sent", Finding("not-hl7v2", "record", "error")))
-            continue
-        if some and (len(some) >= limits.records or size + len(found) > limits.bytes):
-            yield _file(some)
-            some, size = [], 0
-        some.append(found)
-        size += len(found)
-    if some:
-        yield _file(some)
+            others.append(Outcome(item, "refused", "not-sent", Finding("not-hl7v2", "record", "error")))
+        else:
+            yield found
 
 
 def message(item: Item) -> bytes | None:
@@ -36,7 +42,7 @@ def message(item: Item) -> bytes | None:
     return b"\r".join(kept) + b"\r" if kept and kept[0].startswith(b"MSH") else None
 
 
-def _file(messages: Sequence[bytes]) -> Part:
-    head = b"FHS|^~\\&|SLUICE\rBHS|^~\\&|SLUICE\r"
+def _file(messages: Sequence[bytes], ends: Sequence[str]) -> Part:
+    head = "".join("|".join([name, "^~\\&", *ends]).rstrip("|") + "\r" for name in ("FHS", "BHS")).encode()
     data = head + b"".join(messages) + b"BTS|%d\rFTS|1\r" % len(messages)
     return Part("messages", "hl7", data, len(messages))

@@ -19,6 +19,8 @@ Kind = Literal[
     "ADT_A04", "ADT_A08", "ADT_A23", "ADT_A29", "ADT_A40", "ORM_O01", "OML_O21", "ORU_R01", "SIU_S12", "SIU_S17",
     "MDM_T02", "MDM_T11",
 ]  # fmt: skip
+MESSAGES: tuple[Kind, ...] = tuple(one for one in get_args(Kind) if one != "ORM_O01")
+"""What a receiver is told without a word of its own: orders as OML."""
 Charset = Literal["utf-8", "latin-1", "ascii"]
 CHARSETS = {"utf-8": "UNICODE UTF-8", "latin-1": "8859/1", "ascii": "ASCII"}
 WITHDRAWN: Mapping[str, str] = {
@@ -44,6 +46,11 @@ class Header(Part):
     receiving_application: str = ""
     receiving_facility: str = ""
     processing: Literal["P", "T", "D"] = "P"
+
+    def ends(self) -> list[str]:
+        """Return who sends to whom, escaped, as it stands in MSH-3 to MSH-6."""
+        ends = (self.application, self.facility, self.receiving_application, self.receiving_facility)
+        return [encode(flat(one)) for one in ends]
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,10 +104,8 @@ class Writer:
             return _refused(item, "not-in-charset", "MSH-18")
 
     def _msh(self, message: Message, control: str, now: str) -> str:
-        header = self.header
-        ends = (header.application, header.facility, header.receiving_application, header.receiving_facility)
-        fields = ["MSH", "^~\\&", *(encode(flat(one)) for one in ends), now, "", message.type, control]
-        return "|".join([*fields, header.processing, "2.5.1", *[""] * 5, CHARSETS[self.charset]]) + "\r"
+        fields = ["MSH", "^~\\&", *self.header.ends(), now, "", message.type, control]
+        return "|".join([*fields, self.header.processing, "2.5.1", *[""] * 5, CHARSETS[self.charset]]) + "\r"
 
     def _chosen(self, item: Item) -> Message | None:
         name = self._name(item)

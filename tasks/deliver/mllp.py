@@ -11,12 +11,12 @@ import socket
 import ssl
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from typing import ClassVar, get_args
+from typing import ClassVar
 
 from pydantic import Field
 
 from tasks.deliver.hl7v2_batch import message as passed
-from tasks.deliver.hl7v2_messages import Charset, Header, Kind, Told, Writer
+from tasks.deliver.hl7v2_messages import MESSAGES, Charset, Header, Kind, Told, Writer
 from tasks.deliver.port import DestinationOptions, Item, Outcome, Store
 from tasks.errors import ConfigError
 from tasks.http import Retry
@@ -44,7 +44,7 @@ class MllpOptions(DestinationOptions):
     - `application_ack: true` waits for AA, AE or AR behind a CA.
     """
 
-    messages: tuple[Kind, ...] = tuple(one for one in get_args(Kind) if one != "ORM_O01")
+    messages: tuple[Kind, ...] = MESSAGES
     header: Header = Header()
     charset: Charset = "utf-8"
     tls: bool = False

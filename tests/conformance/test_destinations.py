@@ -211,6 +211,31 @@ def test_messages_are_written_as_they_came_in_a_batch_that_counts_them(rig: Rig)
 
 
 @files
+def test_messages_are_written_from_the_store_in_a_batch_and_what_is_deleted_is_taken_back_in_it(rig: Rig) -> None:
+    known = {"identifier": [{"value": "7"}], "name": [{"family": "Ek"}], "gender": "female"}
+
+    class Held:
+        def last(self, keys: Any) -> dict[str, Any]:
+            return {"Patient/p2": {"resourceType": "Patient", "id": "p2", **known}}
+
+        get = last
+
+    made = rig.make(format="hl7v2", header={"facility": "N&S"})
+    made.use(Held())  # type: ignore[attr-defined]
+    items = [patient(1, **known), Item("Patient", "p2", 2, None), Item("Basic", "b", 1, {"resourceType": "Basic"})]
+    outcomes = {one.item.id: (one.status, one.code) for one in made.send(items)}
+    assert outcomes == {"p1": ("sent", "written"), "p2": ("sent", "written"), "b": ("unchanged", "not-told")}
+    [name] = rig.names()
+    text = rig.read(name).decode()
+    assert text.startswith("FHS|^~\\&|SLUICE|N\\T\\S\rBHS|^~\\&|SLUICE|N\\T\\S\rMSH|")
+    assert text.endswith("BTS|2\rFTS|1\r")
+    assert [kind for kind in ("ADT^A08^ADT_A01", "ADT^A29^ADT_A21") if kind in text] == [
+        "ADT^A08^ADT_A01",
+        "ADT^A29^ADT_A21",
+    ]
+
+
+@files
 def test_files_are_sealed_for_those_who_may_read_them(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     from pysequoia import Cert
 
@@ -232,7 +257,8 @@ def test_files_are_sealed_for_those_who_may_read_them(rig: Rig, monkeypatch: pyt
         ({"view": "patients"}, "patient"),
         ({"name": "{what}.{extension}"}, "{digest} or {number}"),
         ({"name": "{day}{digest}"}, "{day} is not a part"),
-        ({"format": "hl7v2"}, "send: pass"),
+        ({"send": "pass"}, "format: hl7v2"),
+        ({"format": "hl7v2", "messages": ["ADT_A99"]}, "ADT_A08"),
         ({"snapshot": True}, "needs a `view:`"),
     ],
 )
