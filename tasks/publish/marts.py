@@ -159,8 +159,9 @@ def _build(connection: Connection, mart: Mart) -> None:
             connection.execute(statement.replace("{table}", table.building).encode())
         key = f"ADD CONSTRAINT {name(names[0][0])} PRIMARY KEY ({mart.key})"
         connection.execute(f"ALTER TABLE {table.building} {key}".encode())
-        for (index, _), columns in zip(names[1:], mart.indexes, strict=True):
-            connection.execute(f"CREATE INDEX {name(index)} ON {table.building} ({columns})".encode())
+        for (index, _), wanted in zip(names[1:], mart.indexes, strict=True):
+            columns, where, condition = wanted.partition(" where ")
+            connection.execute(f"CREATE INDEX {name(index)} ON {table.building} ({columns}){where}{condition}".encode())
         _describe(connection, mart, table.building, "TABLE")
         connection.execute(f"ANALYZE {table.building}".encode())
         swap(connection, table)

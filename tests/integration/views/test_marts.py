@@ -122,6 +122,30 @@ def test_the_census_follows_encounters_that_move_end_and_are_cancelled(store: Co
     assert store.execute(asked).fetchall() == [("2026-03-01", 1, 0, 1), ("2026-03-03", 0, 1, 0)]
 
 
+def test_charges_are_added_up_anew_for_whom_they_name_and_named_before(store: Connection) -> None:
+    store.execute(
+        "insert into core.charge_item (id, patient_id, encounter_id, status, price_value, price_currency, version_id, "
+        "record_id) values ('c1', 'ada', 'e', 'billable', 10, 'USD', 1, 1), ('c2', 'ada', 'e', 'billable', 5, 'USD', "
+        "1, 1), ('c3', null, null, 'billable', 7, 'USD', 1, 1)"
+    )
+    change(store, "c1", "c2", "c3", kind="ChargeItem")
+    asked = "select patient_id, encounter_id, charges, amount::int from mart.encounter_charges order by 1 nulls last"
+    assert store.execute(asked).fetchall() == [("ada", "e", 2, 15), (None, None, 1, 7)]
+    store.execute(
+        "insert into fhir.history (resource_type, id, version_id, event_time, record_id, batch_id, partner, feed, "
+        "fhir_version, digest, resource) values ('ChargeItem', 'c2', 1, now(), 1, 1, 'p', 'p.f', '4.0.1', '', "
+        """'{"subject": {"reference": "Patient/ada"}}')"""
+    )
+    store.execute("update core.charge_item set patient_id = 'bo' where id = 'c2'")
+    store.execute("delete from core.charge_item where id = 'c3'")
+    store.execute(
+        "insert into fhir.history (resource_type, id, version_id, event_time, record_id, batch_id, partner, feed, "
+        "fhir_version, digest, resource) values ('ChargeItem', 'c3', 1, now(), 1, 1, 'p', 'p.f', '4.0.1', '', '{}')"
+    )
+    change(store, "c2", "c3", kind="ChargeItem", old=1)
+    assert store.execute(asked).fetchall() == [("ada", "e", 1, 10), ("bo", "e", 1, 5)]
+
+
 def test_a_mart_that_becomes_a_table_takes_the_place_of_its_view(store: Connection) -> None:
     store.execute("drop view mart.daily_census; drop table mart.encounter_day")
     store.execute("create view mart.encounter_day as select 1 as encounter_id")
