@@ -19,7 +19,7 @@ from infra.chaos.listener import Listener
 from infra.chaos.workload import Feed, Round
 from infra.chaos.world import World
 from infra.dev.partners import DroppedFile, drop_s3, drop_sftp
-from infra.dev.stack import Stack
+from infra.dev.stack import Stack, apart
 
 FEEDS = texts(
     'kind: sftp, connection: northside, path: /outbound, match: "*.hl7", ready: {stable_polls: 1}, after: archive',
@@ -103,6 +103,7 @@ def site(folder: Path, feeds: Path) -> Iterator[Site]:
         # the worker and what it starts get them from here
         "SLUICE_FAILPOINTS": str(points),
         "SLUICE_LEASE_SECONDS": "2",
+        **apart(),
     }
     before = dict(os.environ)
     os.environ.update(mine)

@@ -23,7 +23,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from infra.dev import postgres
-from infra.dev.process import Running, free_port, listens, spawn, stop, wait_until
+from infra.dev.process import Running, free_port, free_ports, listens, spawn, stop, wait_until
 from infra.migrations import upgrade
 from tasks.errors import ConfigError
 from tasks.ledger.db import connect
@@ -313,6 +313,11 @@ class Stack:
 
 def _module(name: str) -> list[str]:
     return [sys.executable, "-m", name]
+
+
+def apart() -> dict[str, str]:
+    """Return the variables that give a stack ports of its own, which no other stack on this machine looks for."""
+    return {_variable(name): str(port) for name, port in zip(PORTS, free_ports(len(PORTS)), strict=True)}
 
 
 def _variable(service: str) -> str:

@@ -9,7 +9,6 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
@@ -21,7 +20,7 @@ import psycopg
 import pytest
 
 from infra.dev.partners import Day, generate
-from infra.dev.stack import PORTS
+from infra.dev.stack import PORTS, apart
 from tasks.settings import PACKAGED_FEEDS, PROJECT
 
 OWN_FEED = """
@@ -137,15 +136,6 @@ class Site:
         return found
 
 
-def free_ports(number: int) -> list[int]:
-    """Ports that are free now, all different."""
-    with ExitStack() as held:
-        probes = [held.enter_context(socket.socket()) for _ in range(number)]
-        for probe in probes:
-            probe.bind(("127.0.0.1", 0))
-        return [probe.getsockname()[1] for probe in probes]
-
-
 def clean_environment() -> dict[str, str]:
     """The environment without what somebody else's stack put there."""
     return {name: value for name, value in os.environ.items() if not name.startswith(("SLUICE_", "PREFECT_"))}
@@ -174,10 +164,9 @@ def _site(folder: Path) -> Iterator[Site]:
     for name, path, ehr in OWN_FEEDS:
         (drop / path).mkdir(exist_ok=True)
         (feeds / f"southgate.{name}.yaml").write_text(OWN_FEED % (path, ehr))
-    ports = dict(zip(PORTS, free_ports(len(PORTS)), strict=True))
     env = {
         **clean_environment(),
-        **{f"SLUICE_PORT_{name.upper().replace('-', '_')}": str(port) for name, port in ports.items()},
+        **apart(),
         "SLUICE_HOME": str(folder / "home"),
         "SLUICE_FEEDS": f"{PACKAGED_FEEDS}:{feeds}",
         "SLUICE_CONNECTION_DROP": json.dumps({"root": str(drop)}),
