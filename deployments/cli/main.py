@@ -111,7 +111,9 @@ def main() -> None:
         sys.exit(code)
     except TyperException as error:
         # a command without its arguments answers with its help, which is the one error of several lines
-        text = str(error) if str(error).startswith("Usage:") else f"sluice: {' '.join(str(error).split())}"
+        # one with a bad value names its option in the longer form alone
+        said = getattr(error, "format_message", error.__str__)()
+        text = str(error) if str(error).startswith("Usage:") else f"sluice: {' '.join(said.split())}"
         print(text, file=sys.stderr)
         sys.exit(2)
     except ConfigError as error:

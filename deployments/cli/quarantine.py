@@ -68,7 +68,7 @@ def quarantine_show(
         return
     for name, value in found.items():
         if name != "findings":
-            print(f"{name:16} {value}")
+            print(f"{name:16} {'' if value is None else value}".rstrip())
     table(found["findings"], ["severity", "code", "location"])
 
 

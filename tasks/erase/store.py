@@ -15,6 +15,7 @@ from mappings.engine.json import digest
 from tasks.ledger import erased, spoken
 from tasks.ledger.db import Connection
 from tasks.ledger.moves import Move, move
+from tasks.model import DIRECTORY
 from tasks.publish.tables import refresh
 
 COUNTS = {
@@ -51,7 +52,9 @@ COUNTS = {
 TAKE_OUT = (
     """
     with out as (
-        delete from staging.resource s using mine where s.record_id = mine.record_id returning s.batch_id
+        -- a directory's entry stands once for all records of a batch that say it, and is nobody's data
+        delete from staging.resource s using mine
+        where s.record_id = mine.record_id and s.resource_type <> all(%(directory)s) returning s.batch_id
     )
     update ledger.batch b set staged_rows = staged_rows - n.rows
     from (select batch_id, count(*) as rows from out group by 1) n where b.id = n.batch_id
@@ -166,6 +169,7 @@ def take_out(connection: Connection, erasure: int, ids: Sequence[str]) -> list[s
         "ids": list(ids),
         "digest": digest("erased"),
         "marks": [spoken.mark(key) for key in ids],
+        "directory": sorted(DIRECTORY),
     }
     for statement in TAKE_OUT:
         connection.execute(statement.encode(), params)

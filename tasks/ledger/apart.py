@@ -8,10 +8,23 @@ from typing import Any
 from psycopg.types.json import Jsonb
 
 from tasks.ledger.db import Connection
+from tasks.model import DIRECTORY
 
 MOVE = (
     "update ledger.record set batch_id = %(apart)s where id = any(%(records)s) and batch_id = %(batch)s",
-    "update staging.resource set batch_id = %(apart)s where batch_id = %(batch)s and record_id = any(%(records)s)",
+    # a directory's entry stands once for all records of a batch that say it: both batches need it
+    """
+    insert into staging.resource
+        (batch_id, record_id, resource_type, id, event_time, fhir_version, deleted, destinations, digest, resource,
+         slots)
+    select %(apart)s, record_id, resource_type, id, event_time, fhir_version, deleted, destinations, digest, resource,
+           slots
+    from staging.resource where batch_id = %(batch)s and resource_type = any(%(directory)s)
+    """,
+    """
+    update staging.resource set batch_id = %(apart)s
+    where batch_id = %(batch)s and record_id = any(%(records)s) and resource_type <> all(%(directory)s)
+    """,
     """
     with moved as (select id >> 32 as delivery_id, count(*) as n from unnest(%(records)s::bigint[]) id group by 1),
     copied as (
@@ -41,6 +54,7 @@ def set_apart(
         (state, None if verdict is None else Jsonb(verdict), batch_id),
     ).fetchone()
     assert row is not None  # noqa: S101
+    params = {"batch": batch_id, "records": list(records), "directory": sorted(DIRECTORY)}
     for statement in MOVE:
-        connection.execute(statement.encode(), {"apart": row[0], "batch": batch_id, "records": list(records)})
+        connection.execute(statement.encode(), {**params, "apart": row[0]})
     return int(row[0])

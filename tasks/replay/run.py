@@ -20,7 +20,7 @@ from tasks.publish.tables import refresh
 from tasks.replay import requeue, stopped
 from tasks.replay.again import Again, Outcome
 from tasks.replay.read import read_again
-from tasks.replay.select import Selection, chunks, feeds
+from tasks.replay.select import Selection, check_known, chunks, feeds
 from tasks.settings import settings
 
 STOPPED = "r.state in ('quarantined', 'filtered')"
@@ -122,6 +122,8 @@ def replay(
     `GateFailed` where a check would hold a chunk of published records; it and the chunks after it stay as they are.
     """
     total = Outcome()
+    with connect(settings().warehouse_url) as connection:
+        check_known(connection, selection)
     _note(actor, "replay-dry-run" if dry else "replay", selection.words(), reason, {})
     for feed, records in _chunks(selection, pace, "true"):
         with again(feed, f"replay:{actor}", patience=pace.patience, dry=dry) as through:
@@ -186,6 +188,7 @@ def again(name: str, run_id: str, *, patience: float, dry: bool = False) -> Iter
 
 def _chunks(selection: Selection, pace: Pace, only: str) -> Iterator[tuple[str, Sequence[int]]]:
     with connect(settings().warehouse_url) as connection:
+        check_known(connection, selection)
         first = True
         for feed in feeds(connection, selection):
             for records in chunks(connection, selection, feed, pace.records, only=only):

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from tasks.errors import ConfigError
 from tasks.ledger.db import Connection
 from tasks.model import split_record_id
 
@@ -55,6 +56,25 @@ class Selection:
         if self.records:
             said["records"] = ",".join("{}:{}".format(*split_record_id(record)) for record in self.records[:20])
         return " ".join(f"{name.removesuffix('s')}:{value}" for name, value in said.items()) or "everything"
+
+
+def check_known(connection: Connection, selection: Selection) -> None:
+    """Raise `ConfigError` for a feed, delivery, record or mapping version that nobody knows: it was mistyped."""
+    asked: dict[str, tuple[str, Any]] = {
+        "feed": ("select distinct feed from ledger.delivery where feed = any(%s)", selection.feed),
+        "delivery": ("select id from ledger.delivery where id = any(%s)", selection.delivery),
+        "mapping version": (
+            "select distinct mapping_version from ledger.batch where mapping_version = any(%s)",
+            selection.mapping_version,
+        ),
+    }
+    for name, (query, value) in asked.items():
+        if value is not None and not connection.execute(query.encode(), ([value],)).fetchone():
+            raise ConfigError(f"{name} {value} is not known to the ledger; `sluice lineage` finds a file's delivery")
+    rows = connection.execute("select id from ledger.record where id = any(%s)", (list(selection.records),)).fetchall()
+    for record in sorted(set(selection.records) - {row[0] for row in rows}):
+        name = "{}:{}".format(*split_record_id(record))
+        raise ConfigError(f"record {name} is not known to the ledger; see `sluice quarantine list`")
 
 
 def feeds(connection: Connection, selection: Selection) -> list[str]:

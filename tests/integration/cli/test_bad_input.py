@@ -125,7 +125,7 @@ def test_a_feed_file_that_may_not_be_read_is_told_in_one_line(sluice: Any, feed:
         (["staus"], "No such command 'staus'. Did you mean 'status'?"),
         (["feed", "chek"], "No such command 'chek'"),
         (["status", "--jsn"], "No such option: --jsn"),
-        (["run"], "Missing parameter: feed"),
+        (["run"], "Missing argument 'feed'"),
         (["status"], "the embedded stack does not run; start it with `sluice up`"),
         (["run", "northside.hl7"], "no Prefect server: run `sluice up`, or set PREFECT_API_URL"),
         (["deploy"], "no Prefect server: run `sluice up`, or set PREFECT_API_URL"),

@@ -115,6 +115,7 @@ def test_too_many_bad_records_hold_the_whole_delivery_wherever_in_it_they_stand(
     counts = site.run(limit=limit)
     assert (counts["published"], counts["quarantined"], counts["in_flight"]) == (4, 4, 7)
     assert len(site.resources("Patient")) == 4
+    assert site.resources("Location"), "what both deliveries name is there"
     with connect(site.url) as connection:
         waiting = held(connection)
     assert {tuple(one["deliveries"]) for one in waiting if one["records"]} == {("a_bad.hl7",)}

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import pytest
 
+from tasks.errors import ConfigError
 from tasks.ledger import audit, claims, outbox
 from tasks.ledger.db import connect
 from tasks.model import record_id
 from tasks.replay.difference import difference
-from tasks.replay.run import Pace, replay, send_again
+from tasks.replay.run import Pace, discard, release, replay, send_again
 from tasks.replay.select import Selection
 
 pytestmark = pytest.mark.usefixtures("sound")
@@ -198,10 +199,10 @@ def test_what_todays_map_refuses_stays_published_as_it_is(desk):
     ("selection", "seen"),
     [
         ({"feed": "northside.adt"}, 2),
-        ({"feed": "northside.other"}, 0),
-        ({"delivery": 2}, 0),
+        ({"feed": "northside.adt", "code": "another"}, 0),
+        ({"delivery": 1}, 2),
+        ({"delivery": 1, "location": "another"}, 0),
         ({"records": (record_id(1, 2),)}, 1),
-        ({"mapping_version": "another"}, 0),
     ],
 )
 def test_only_what_was_selected_is_seen(desk, selection, seen):
@@ -226,6 +227,26 @@ def test_a_destination_is_sent_everything_again_and_no_version_is_made(desk):
     assert confirm(desk.site) == [("Observation", 1), ("Patient", 1)]
     assert desk.versions() == before
     assert desk.site.counts()["published"] == 1
+
+
+@pytest.mark.parametrize(
+    ("selection", "what"),
+    [
+        (Selection(delivery=99), "delivery 99"),
+        (Selection(feed="northside.adr"), "feed northside.adr"),
+        (Selection(records=(99 << 32 | 1,)), "record 99:1"),
+        (Selection(mapping_version="v0"), "mapping version v0"),
+    ],
+)
+def test_what_was_mistyped_is_told_and_nothing_is_noted(desk, selection, what):
+    for press in (
+        lambda: replay(selection, "ada", "why", PACE, lambda _: None, dry=False),
+        lambda: release(selection, "ada", "why", PACE, lambda _: None),
+        lambda: discard(selection, "ada", "why", PACE),
+    ):
+        with pytest.raises(ConfigError, match=f"{what} is not known"):
+            press()
+    assert desk.site.rows("select count(*) from ledger.audit") == [(0,)]
 
 
 def test_the_trail_says_who_replayed_what_and_why(desk):
