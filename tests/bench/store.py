@@ -25,7 +25,7 @@ from infra.migrations import upgrade
 from mappings.engine.ids import resource_id
 from mappings.engine.json import digest, dumps
 from tasks.feed import Feed
-from tasks.ledger import batches, claims
+from tasks.ledger import batches, claims, spoken
 from tasks.ledger.batches import Members, Slice
 from tasks.ledger.db import Connection, connect
 from tasks.model import Position, record_id
@@ -91,7 +91,8 @@ def _stage(connection: Connection, feed: Feed, token: int, rows: list[Row], when
             for ordinal, (kind, key, hashed, text) in enumerate(rows, 1):
                 record = record_id(delivery, ordinal)
                 members.records.append((record, date(2026, 1, 5), "line", None, None))
-                copy.write_row((batch_id, record, kind, key, when, "4.0.1", False, ["ehr"], hashed, text, None))
+                row = (batch_id, record, kind, key, when, "4.0.1", False, ["ehr"], hashed, text, None)
+                copy.write_row((*row, [spoken.mark(one) for one in spoken.named(kind, key, text.encode())]))
         batches.fix_members(connection, feed, batch_id, members, len(rows))
     return batch_id
 

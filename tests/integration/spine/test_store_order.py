@@ -90,7 +90,7 @@ def staged(statement: Statement, scope: str) -> tuple[Any, ...]:
         resource = {"resourceType": kind, "id": key, "status": "final", "valueInteger": said or 0}
         resource["subject"] = {"reference": f"Patient/{scope}-a"}
         resource["code"] = {"coding": [{"system": "http://loinc.org", "code": "1-1"}]}
-    return (kind, key, when, "4.0.1", deleted, [], digest(resource), dumps(resource).decode(), text)
+    return (kind, key, when, "4.0.1", deleted, [], digest(resource), dumps(resource).decode(), text, [])
 
 
 STATE = """
