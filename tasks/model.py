@@ -10,8 +10,10 @@ from mappings.engine.model import Conversion, Entry, Finding, Resource, Severity
 
 __all__ = [
     "BEGIN",
+    "CLEARED",
     "DELETED",
     "DIRECTORY",
+    "WITHDRAWN",
     "Conversion",
     "Entry",
     "Finding",
@@ -46,6 +48,12 @@ BEGIN = Position()
 
 DIRECTORY = frozenset({"Device", "Location", "Organization", "Practitioner", "PractitionerRole"})
 """Types that nearly every record of a feed says again in the same words."""
+
+CLEARED = "urn:sluice:cleared"
+"""The extension of a Bundle's entry that names what the sender cleared, as a FHIRPath."""
+
+WITHDRAWN = "urn:sluice:deleted"
+"""The extension of a Bundle's entry that says that its resource is withdrawn, of which type and id may be all."""
 
 DELETED = "!deleted"
 """The slot of a record that withdrew a thing; it counts while no newer record says anything of it."""

@@ -9,6 +9,7 @@ from typing import Any
 from mappings.engine.json import digest, loads
 from mappings.engine.model import Profile
 from tasks import registry
+from tasks.convert.contradictions import consistent
 from tasks.convert.port import Converter
 from tasks.errors import BadRecord
 from tasks.failpoints import reached
@@ -63,8 +64,9 @@ class Pipeline:
         self.format: Format = registry.find("formats", format_name)(profile)
         self.converter: Converter = registry.find("converters", format_name)(profile)
         self.decide: Callable[[Any], Decision] = compile_rules(
-            rules, self.format if isinstance(self.format, Columns) else None
+            rules, self.format if isinstance(self.format, Columns) else None, format_name
         )
+        self.mends = format_name == "hl7v2"
         self.enrich = Enricher(enrichments)
         self.check = validator(profile.fhir_version).check
         self._known: set[bytes] = set()
@@ -94,10 +96,10 @@ class Pipeline:
         self.enrich(conversion)
         conversion.findings = [*frame.findings, *parsed.findings, *conversion.findings]
         stage = "convert"
-        invalid = [finding for entry in conversion.entries if not entry.deleted for finding in self._invalid(entry)]
+        invalid = self._wrong(conversion)
         if invalid:
             stage = "validate"
-            conversion.findings += invalid
+            conversion.findings += [*self._of_another_version(conversion), *invalid]
         echo = _echo(frame, conversion)
         done = Done(stage, conversion, Decision((), echo) if echo else self.decide(parsed.content))
         if done.failed or not conversion.entries:
@@ -105,6 +107,29 @@ class Pipeline:
             if not done.failed:
                 conversion.findings.append(Finding("nothing-to-convert", frame.location, "error"))
         return done
+
+    def _wrong(self, conversion: Conversion) -> list[Finding]:
+        """Return what is wrong with the entries; what a message contradicts itself in is left out of them first."""
+        invalid: list[Finding] = []
+        for number, entry in enumerate(conversion.entries):
+            found = () if entry.deleted else self._invalid(entry)
+            if found and self.mends:
+                mended, notes = consistent(entry, found)
+                conversion.findings += notes
+                if notes:
+                    conversion.entries[number] = mended
+                    found = self.check(mended.resource)
+            invalid += found
+        return invalid
+
+    def _of_another_version(self, conversion: Conversion) -> list[Finding]:
+        """Say first of what is wrong here and right in FHIR's other version that it is of that one."""
+        other = validator("4.0.1" if self.profile.fhir_version == "5.0.0" else "5.0.0").check
+        return [
+            Finding("fhir-other-version", entry.resource["resourceType"], "error")
+            for entry in conversion.entries
+            if not entry.deleted and self.check(entry.resource) and not other(entry.resource)
+        ]
 
     def said(self, frame: Frame) -> Conversion:
         """Return what the maps make of a frame that failed, as far as they come; it goes nowhere."""

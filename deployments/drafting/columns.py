@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
+from deployments.drafting.words import KNOWN, TRAILERS, plain
 from mappings.engine.csv_types import pattern
 
 SAMPLE_ROWS = 5_000
@@ -19,6 +20,9 @@ DATE_FORMATS = (
     "%m/%d/%Y %I:%M %p", "%d/%m/%Y %H:%M", "%d.%m.%Y %H:%M", "%d.%m.%Y %H:%M:%S",
 )  # fmt: skip
 TRUTHS = ({"y", "n"}, {"yes", "no"}, {"true", "false"}, {"t", "f"}, {"0", "1"})
+MOST_CODES = 30
+_COMMA = re.compile(r"[<>=\s]*[+-]?\d+,\d+")
+_POINT = re.compile(r"[<>=\s]*[+-]?\d+\.\d+")
 _NUMBER = re.compile(r"[+-]?\d+(\.\d+)?")
 _NAME = re.compile(r"[^\W\d][\w .()/#%-]{0,60}")
 _KNOWN = re.compile(
@@ -36,7 +40,8 @@ class Look:
     """What a sample's column looks like.
 
     - `formats` are all date formats that every filled cell fits.
-    - `sexes` says that all filled cells are codes of HL7's table 0001.
+    - `cells` are its different cells, where they are few enough to be codes.
+    - `comma` says that some of its numbers have a decimal comma, and none a point.
     """
 
     name: str
@@ -45,7 +50,8 @@ class Look:
     filled: int
     rows: int
     distinct: int
-    sexes: bool = False
+    cells: tuple[str, ...] = ()
+    comma: bool = False
 
     @property
     def always(self) -> bool:
@@ -60,7 +66,7 @@ class Look:
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """A CSV sample: how the file is written, and its columns."""
+    """A CSV sample: how the file is written and its columns; `trailer` is its last row's begin and count's place."""
 
     delimiter: str
     encoding: str
@@ -68,6 +74,7 @@ class Sample:
     columns: tuple[Look, ...]
     rows: int
     odd_rows: int
+    trailer: tuple[str, int] | None = None
 
 
 def encoding_of(data: bytes) -> str:
@@ -95,10 +102,21 @@ def look(data: bytes) -> Sample:
     header = _is_header(rows[0], rows[1:])
     body = rows[1:] if header else rows
     width = len(rows[0])
+    trailer = _trailer(body)
+    if trailer is not None:
+        body = body[:-1]
     whole = [row for row in body if len(row) == width]
     names = _names(rows[0]) if header else [f"column_{number}" for number in range(1, width + 1)]
     columns = tuple(_column(name, [row[number] for row in whole]) for number, name in enumerate(names))
-    return Sample(DELIMITERS[delimiter], encoding, header, columns, len(whole), len(body) - len(whole))
+    return Sample(DELIMITERS[delimiter], encoding, header, columns, len(whole), len(body) - len(whole), trailer)
+
+
+def _trailer(body: Sequence[Sequence[str]]) -> tuple[str, int] | None:
+    """Return how the last row begins and the place of its count, where it is one that counts the others."""
+    if len(body) < 2 or plain(body[-1][0]) not in TRAILERS:
+        return None
+    count = str(len(body) - 1)
+    return body[-1][0], next((n for n, cell in enumerate(body[-1], 1) if cell.strip().lstrip("0") == count), 0)
 
 
 def _delimiter(lines: Sequence[str]) -> tuple[str, list[list[str]]]:
@@ -130,7 +148,9 @@ def _is_header(first: Sequence[str], rest: Sequence[Sequence[str]]) -> bool:
         return False
     columns = [[row[number] for row in rest if len(row) == len(cells)] for number in range(len(cells))]
     typed = any(_column("", column).type != "string" for column in columns if column)
-    known = sum(bool(_KNOWN.search(re.sub(r"(?<=[a-z])(?=[A-Z])", "_", cell))) for cell in cells)
+    known = sum(
+        plain(cell) in KNOWN or bool(_KNOWN.search(re.sub(r"(?<=[a-z])(?=[A-Z])", "_", cell))) for cell in cells
+    )
     return known >= 1 if typed else known * 2 >= len(cells)
 
 
@@ -141,9 +161,10 @@ def _names(cells: Sequence[str]) -> list[str]:
 def _column(name: str, cells: Sequence[str]) -> Look:
     filled = [cell.strip() for cell in cells if cell.strip()]
     kind, formats = _type(filled)
-    return Look(
-        name, kind, formats, len(filled), len(cells), len(set(filled)), bool(filled) and set(filled) <= set("MFOUAN")
-    )
+    different = set(filled)
+    few = tuple(sorted(different)) if len(different) <= MOST_CODES else ()
+    comma = any(_COMMA.fullmatch(cell) for cell in filled) and not any(_POINT.fullmatch(cell) for cell in filled)
+    return Look(name, kind, formats, len(filled), len(cells), len(different), few, comma)
 
 
 def _type(cells: Sequence[str]) -> tuple[str, tuple[str, ...]]:

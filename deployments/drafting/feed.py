@@ -5,16 +5,19 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from deployments.drafting.csv import GUESS
-from mappings.engine.json import loads
 from mappings.engine.model import Profile
 from tasks import registry
 from tasks.errors import BadRecord
+from tasks.validate import FhirVersion, validator
 
 SAMPLE_RECORDS = 1_000
+VERSIONS: tuple[FhirVersion, ...] = ("4.0.1", "5.0.0")
+_TYPE = re.compile(rb'"resourceType"\s*:\s*"(\w+)"')
 _CODE = re.compile(r"[\w^/.:+|#-]+( [\w/.-]+)?", re.ASCII)
 
 
@@ -24,21 +27,13 @@ def format_of(head: bytes) -> str:
     if start[:3] in {b"MSH", b"FHS", b"BHS"}:
         return "hl7v2"
     if start[:1] == b"{":
-        return "fhir-ndjson" if _one_line_is_json(start) else "fhir-bundle"
+        kind = _TYPE.search(start)
+        return "fhir-bundle" if kind and kind[1] == b"Bundle" else "fhir-ndjson"
     return "csv"
 
 
-def _one_line_is_json(start: bytes) -> bool:
-    line = start.split(b"\n", 1)[0]
-    try:
-        first = loads(line)
-    except ValueError:
-        return False
-    return isinstance(first, dict) and first.get("resourceType") != "Bundle"
-
-
-def feed(format_name: str, partner: str, mapping: str, suffix: str, notes: Iterable[str]) -> str:
-    """Return the text of a feed file; it is complete but for the zone, where the format needs one."""
+def feed(format_name: str, partner: str, mapping: str, suffix: str, notes: Iterable[str], *, zone: str = "") -> str:
+    """Return the text of a feed file; it is complete but for the zone, where the format needs one and none is said."""
     lines = [
         "# A first feed, drafted from a sample. What stands after `guess:` wants a look.",
         f"source: {GUESS} where the partner leaves files; or s3, directory, fhir-bulk, fhir-rest, mllp, http",
@@ -52,7 +47,9 @@ def feed(format_name: str, partner: str, mapping: str, suffix: str, notes: Itera
     ]
     if mapping:
         lines.append(f"mapping: {mapping}")
-    if format_name in {"hl7v2", "csv"}:
+    if zone:
+        lines.append(f"timezone: {zone}")
+    elif format_name in {"hl7v2", "csv"}:
         lines.append("# timezone: <IANA name> is missing: the zone of times that carry no offset, never guessed")
     lines += [*notes, "route: [{to: [warehouse]}]", f"schedule: {{every: 5m}} {GUESS} how often to look"]
     return "\n".join([*lines, ""])
@@ -121,33 +118,39 @@ def _listed(counts: Counter[str]) -> str:
     return ", ".join(f"{name} ({number})" for name, number in told) or "none"
 
 
-def fhir_notes(lines: Iterable[bytes]) -> list[str]:
-    """Return comments on a sample of resources: types and profiles."""
+def fhir_notes(format_name: str, chunks: Iterable[bytes]) -> list[str]:
+    """Return comments on a sample of resources: types and profiles, and the version of FHIR in which they are valid."""
+    form = registry.find("formats", format_name)(Profile("draft"))
     types: Counter[str] = Counter()
     profiles: Counter[str] = Counter()
+    valid: Counter[str] = Counter()
     broken = 0
-    for number, line in enumerate(lines):
-        if number == SAMPLE_RECORDS:
-            break
-        try:
-            found = loads(line)
-        except ValueError:
-            broken += bool(line.strip())
-            continue
-        for one in _resources(found):
+    try:
+        for frame in islice(form.split(chunks), SAMPLE_RECORDS):
+            try:
+                one = form.parse(frame).content
+            except BadRecord:
+                broken += 1
+                continue
             types[str(one.get("resourceType"))] += 1
-            profiles.update(str(profile) for profile in (one.get("meta") or {}).get("profile") or ())
-    notes = [f"fhir_version: 4.0.1 {GUESS} or 5.0.0", f"{GUESS} resources: {_listed(types)}"]
+            profiles.update(_profiles(one))
+            valid.update(
+                version for version in VERSIONS if "deletes" in frame.context or not validator(version).check(one)
+            )
+    except BadRecord:
+        broken += 1
+    version = max(VERSIONS, key=lambda version: valid[version])
+    told = ", ".join(f"{valid[one]} of {types.total()} are valid as {one}" for one in VERSIONS)
+    notes = [f"fhir_version: {version} {GUESS} {told}", f"{GUESS} resources: {_listed(types)}"]
     if profiles:
         notes.append(f"{GUESS} profiles: {_listed(profiles)}")
-    return [*notes, f"{GUESS} {broken} lines are not JSON"] if broken else notes
+    return [*notes, f"{GUESS} {broken} records cannot be read"] if broken else notes
 
 
-def _resources(found: Any) -> Iterator[dict[str, Any]]:
-    if isinstance(found, dict) and found.get("resourceType") == "Bundle":
-        yield from (entry["resource"] for entry in found.get("entry", ()) if isinstance(entry.get("resource"), dict))
-    elif isinstance(found, dict):
-        yield found
+def _profiles(resource: dict[str, Any]) -> Iterator[str]:
+    meta = resource.get("meta")
+    profiles = meta.get("profile") if isinstance(meta, dict) else None
+    yield from map(str, profiles if isinstance(profiles, list) else ())
 
 
 def chunks_of(path: Path, size: int = 1 << 18) -> Iterator[bytes]:

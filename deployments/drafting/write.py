@@ -15,8 +15,10 @@ from tasks.feed import folders
 SAMPLE_BYTES = 1 << 20
 
 
-def draft(file: Path, name: str, to: Path | None) -> list[Path]:
+def draft(file: Path, name: str, to: Path | None, zone: str = "") -> list[Path]:
     """Write a feed file, and for a CSV sample a mapping file; return their paths.
+
+    Without a `zone` the feed of a format whose times carry no offset waits for one: nobody guesses it.
 
     Raises `ConfigError` where the sample cannot be read, the name is none or a file is there already.
     """
@@ -25,7 +27,7 @@ def draft(file: Path, name: str, to: Path | None) -> list[Path]:
     name = name or f"{_word(file.stem)}.{'rows' if kind == 'csv' else kind.split('-')[0]}"
     if not re.fullmatch(r"[a-z0-9][a-z0-9-]*\.[a-z0-9][a-z0-9-]*", name):
         raise ConfigError(f"--feed {name}: a feed's name is <partner>.<feed> in lower case")
-    texts = dict(_texts(file, head, kind, name, to))
+    texts = dict(_texts(file, head, kind, name, to, zone=zone))
     taken = [path for path in texts if path.exists()]
     if taken:
         raise ConfigError(f"{', '.join(map(str, taken))} is there already and is not overwritten; name another --feed")
@@ -49,7 +51,7 @@ def _head(file: Path) -> bytes:
     return head
 
 
-def _texts(file: Path, head: bytes, kind: str, name: str, to: Path | None) -> Iterator[tuple[Path, str]]:
+def _texts(file: Path, head: bytes, kind: str, name: str, to: Path | None, *, zone: str) -> Iterator[tuple[Path, str]]:
     partner = name.partition(".")[0]
     mapping, notes = "", []
     if kind == "csv":
@@ -64,8 +66,8 @@ def _texts(file: Path, head: bytes, kind: str, name: str, to: Path | None) -> It
     elif kind == "hl7v2":
         mapping, notes = "v2", hl7_notes(chunks_of(file))
     else:
-        notes = fhir_notes(head.split(b"\n") if kind == "fhir-ndjson" else [file.read_bytes()])
-    yield (to or folders()[0]) / f"{name}.yaml", feed(kind, partner, mapping, file.suffix, notes)
+        notes = fhir_notes(kind, chunks_of(file))
+    yield (to or folders()[0]) / f"{name}.yaml", feed(kind, partner, mapping, file.suffix, notes, zone=zone)
 
 
 def _word(text: str) -> str:

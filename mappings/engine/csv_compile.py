@@ -26,7 +26,7 @@ from mappings.engine.yamlfile import nearest
 CACHED_CELLS = 16_384
 LONGEST_CACHED = 64
 _RESOURCE = ("type", "key", "authority", "living", "per", "when", "elements")
-_COLUMN = re.compile(r"\$([A-Za-z_][\w -]*?)(?:\.original)?")
+_COLUMN = re.compile(r"\$(?:\{([^{}]+)\}|([^\W\d][\w -]*?))(?:\.original)?")
 _WORDS = {"OR", "AND", "NOT", "IS", "IN", "VALUED", "EQUALS", "COUNT"}
 _NAME = re.compile(r'"[^"]*"|[A-Za-z_]\w*')
 Rows = Sequence[Sequence[str]]
@@ -242,13 +242,14 @@ class _Compiler:
                 if found is None:
                     parts.append(repr(str(part)))
                     continue
-                if found[1] not in self.columns:
-                    near = nearest(found[1], self.columns)
-                    self.problems.append((("resources", one.name, "key"), f"{found[1]} is not a column{near}"))
+                name = found[1] or found[2]
+                if name not in self.columns:
+                    near = nearest(name, self.columns)
+                    self.problems.append((("resources", one.name, "key"), f"{name} is not a column{near}"))
                     continue
-                column = self.columns[found[1]]
-                variable = f"v{list(self.columns).index(found[1])}"
-                self.writer.used.add(found[1])
+                column = self.columns[name]
+                variable = f"v{list(self.columns).index(name)}"
+                self.writer.used.add(name)
                 if not column.required:
                     needed.append(f"{variable} is not None")
                     optional.append(column.name)
@@ -268,7 +269,7 @@ class _Compiler:
         if text is None:
             return "None"
         found = _COLUMN.fullmatch(str(text))
-        column = self.columns.get(found[1]) if found else None
+        column = self.columns.get(found[1] or found[2]) if found else None
         if column is None or column.type != "datetime":
             self.problems.append((("event_time",), "`event_time:` is a column of type datetime: $resulted_at"))
             return "None"

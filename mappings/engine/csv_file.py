@@ -23,7 +23,7 @@ from mappings.engine.yamlfile import YamlFile, YamlMistake, nearest
 
 Place = tuple[str | int, ...]
 _TOP = ("file", "columns", "event_time", "resources")
-_FILE = ("delimiter", "quote", "encoding", "header", "group", "trailer", "nulls")
+_FILE = ("delimiter", "quote", "escape", "encoding", "header", "group", "trailer", "nulls")
 _COLUMN = (
     "type",
     "required",
@@ -34,12 +34,20 @@ _COLUMN = (
     "true_words",
     "false_words",
     "point",
+    "thousands",
     "pivot",
     "empty",
     "unused",
 )
 DELIMITERS = {"tab": "\t", "comma": ",", "semicolon": ";", "pipe": "|"}
-ENCODINGS = ("utf-8", "latin-1", "cp1252", "utf-16", "utf-16-le", "utf-16-be", "ascii")
+ENCODINGS = (
+    "utf-8", "latin-1", "cp1252", "utf-16", "utf-16-le", "utf-16-be", "ascii", "iso-8859-2", "iso-8859-15", "cp850",
+    "cp1250", "cp1251",
+)  # fmt: skip
+SAME_ENCODINGS = {
+    "utf8": "utf-8", "utf-8-sig": "utf-8", "latin1": "latin-1", "iso-8859-1": "latin-1", "windows-1252": "cp1252",
+    "windows-1250": "cp1250", "windows-1251": "cp1251", "utf16": "utf-16", "us-ascii": "ascii",
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +63,7 @@ class Column:
     """A declared column.
 
     - `aliases` are other names under which partners send it; `format` are formats of dates, the first that fits counts.
+    - `point` is the decimal sign, `thousands` the sign between groups of three digits, if there is one.
     - `pivot` is the last two-digit year that is of this century.
     - `table` maps its codes; `empty` is `clear` where an empty cell takes back what the column said before.
     - `unused` is the reason why no resource takes it.
@@ -69,6 +78,7 @@ class Column:
     true: tuple[str, ...]
     false: tuple[str, ...]
     point: str
+    thousands: str
     pivot: int | None
     clears: bool
     unused: str | None
@@ -79,8 +89,8 @@ class Column:
             return csv_types.moment(self.formats, zone, time=self.type == "datetime", pivot=self.pivot)
         readers: dict[str, csv_types.Reader | None] = {
             "string": None,
-            "integer": csv_types.integer,
-            "decimal": csv_types.decimal(self.point),
+            "integer": csv_types.grouped(csv_types.integer, self.thousands),
+            "decimal": csv_types.grouped(csv_types.decimal(self.point), self.thousands, self.point),
             "boolean": csv_types.boolean(self.true, self.false),
             "code": csv_types.code(self.table),
         }
@@ -89,10 +99,11 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """How the file looks; `quote` is empty where quotes mean nothing."""
+    """How the file looks; `quote` is empty where quotes mean nothing, `escape` where nothing escapes one."""
 
     delimiter: str
     quote: str
+    escape: str
     encoding: str
     header: bool
     group: tuple[str, ...]
@@ -185,7 +196,13 @@ class _Reading:
         quote = look.get("quote", '"') or ""
         if quote not in {"", '"', "'", "none"}:
             self.wrong(("file", "quote"), "the quote is \", ' or none")
-        encoding = str(look.get("encoding", "utf-8")).lower()
+        escape = look.get("escape", "") or ""
+        if escape and (len(escape) != 1 or escape in {delimiter, quote} or escape.isalnum()):
+            self.wrong(
+                ("file", "escape"), "the escape is one character before a quote inside of quotes, as a backslash"
+            )
+        encoding = str(look.get("encoding", "utf-8")).lower().replace("_", "-")
+        encoding = SAME_ENCODINGS.get(encoding, encoding)
         if encoding not in ENCODINGS:
             self.wrong(("file", "encoding"), f"{encoding} is not an encoding{nearest(encoding, ENCODINGS)}")
         group = _texts(look.get("group"))
@@ -195,6 +212,7 @@ class _Reading:
         return Layout(
             delimiter=delimiter,
             quote="" if quote == "none" else quote,
+            escape=escape,
             encoding=encoding,
             header=bool(look.get("header", True)),
             group=group,
@@ -230,6 +248,8 @@ class _Reading:
         if kind not in csv_types.TYPES:
             self.wrong(("columns", name, "type"), f"{kind} is not a type{nearest(str(kind), csv_types.TYPES)}")
             kind = "string"
+        if body.get("thousands", "") and body["thousands"] == body.get("point", "."):
+            raise Mistake("`thousands:` and `point:` are the same sign")
         if body.get("empty", "absent") not in {"absent", "clear"}:
             raise Mistake("`empty:` is absent or clear")
         made = Column(
@@ -242,6 +262,7 @@ class _Reading:
             true=_texts(body.get("true_words", ("true", "t", "yes", "y", "1"))),
             false=_texts(body.get("false_words", ("false", "f", "no", "n", "0"))),
             point=str(body.get("point", ".")),
+            thousands=str(body.get("thousands", "")),
             pivot=body.get("pivot"),
             clears=body.get("empty") == "clear",
             unused=body.get("unused"),

@@ -46,8 +46,18 @@ def lab_value(value: str | None, unit: str | None) -> dict[str, Any] | None:
     return {"valueQuantity": made} if made else {"valueString": value if not unit else f"{value} {unit}"}
 
 
+def lab_value_comma(value: str | None, unit: str | None) -> dict[str, Any] | None:
+    """Return a laboratory's result whose numbers have a decimal comma: `5,40` is 5.40, `1.234` is a text."""
+    if value is None or "." in value or value.count(",") != 1:
+        known = value is None or "." not in value
+        return lab_value(value, unit) if known else {"valueString": value if not unit else f"{value} {unit}"}
+    made = quantity(value.replace(",", "."), unit)
+    return {"valueQuantity": made} if made else lab_value(value, unit)
+
+
 FUNCTIONS: dict[str, tuple[Callable[..., Any], int, str]] = {
     "lab-value": (lab_value, 2, "[x]"),
+    "lab-value-comma": (lab_value_comma, 2, "[x]"),
     "quantity": (quantity, 2, "Quantity"),
 }
 """Name → function, how many values it takes, what it returns (`[x]`: a choice's name with its content)."""

@@ -2,8 +2,8 @@
 
 A template is a resource as it should look:
 
-- A text that begins with `$` is a column's value: `$unit`. `$sex.display`, `$sex.system`, `$sex.original` and
-  `$sex.concept` are a code's other sides. `"{accession}-{loinc}"` joins several.
+- A text that begins with `$` is a column's value: `$unit`, `${Pat. No.}`. `$sex.display`, `$sex.system`,
+  `$sex.original` and `$sex.concept` are a code's other sides. `"{accession}-{loinc}"` joins several.
 - What depends on columns that say nothing is left out, and so is an object of which only constants would be left.
   `$low!` lets the object it stands in fall away where this cell is empty, whatever the others say.
 - `{ref: patient}` refers to another resource of the mapping; `{call: lab-value, with: [$a, $b]}` calls a function.
@@ -26,8 +26,8 @@ from mappings.engine.errors import Mistake
 from mappings.engine.site import load_functions
 from mappings.engine.yamlfile import nearest
 
-_LEAF = re.compile(r"\$([A-Za-z_][\w -]*?)(?:\.(display|system|original|concept))?(!)?")
-_PART = re.compile(r"\{([A-Za-z_][\w -]*)\}")
+_LEAF = re.compile(r"\$([^\W\d][\w -]*?|\{[^{}]+\})(?:\.(display|system|original|concept))?(!)?")
+_PART = re.compile(r"\{([^\W\d][\w ./()%#-]*)\}")
 _TEXT_TYPES = {"string", "markdown", "code", "uri", "url", "canonical", "id", "oid", "uuid"}
 _FITS = {
     "integer": {"integer", "positiveInt", "unsignedInt", "decimal"},
@@ -132,7 +132,8 @@ class Writer:
         if found is None:
             self._primitive(step)
             return self.joined(text) if _PART.search(text) else Made(repr(text))
-        column = self.column(found[1])
+        name = found[1].strip("{}")
+        column = self.column(name)
         kind, side = column.type, found[2]
         if side and kind != "code":
             raise Mistake(f".{side} is a side of a code, and {column.name} is a {kind}")
@@ -215,8 +216,9 @@ class Writer:
         for one in given:
             found = _LEAF.fullmatch(str(one))
             if found:
-                columns.append(self.column(found[1]).name)
-                arguments.append(self.variable(found[1], found[2]))
+                name = found[1].strip("{}")
+                columns.append(self.column(name).name)
+                arguments.append(self.variable(name, found[2]))
             else:
                 arguments.append(repr(one))
         self.globals[f"f_{function.__name__}"] = function

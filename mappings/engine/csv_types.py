@@ -105,6 +105,21 @@ def decimal(point: str = ".") -> Reader:
     return read
 
 
+def grouped(read: Reader, thousands: str, point: str = ".") -> Reader:
+    """Return a reader of numbers that takes the sign between groups of three digits off first."""
+    if not thousands:
+        return read
+    t, p = re.escape(thousands), re.escape(point)
+    shape = re.compile(rf"\s*[+-]?(?:\d+|\d{{1,3}}(?:{t}\d{{3}})+)(?:{p}\d*)?\s*", re.ASCII)
+
+    def ungrouped(cell: str) -> Any:
+        if thousands not in cell or cell.isspace():
+            return read(cell)
+        return read(cell.replace(thousands, "")) if shape.fullmatch(cell) else BAD
+
+    return ungrouped
+
+
 def integer(cell: str) -> int | _Bad | None:
     """Read a whole number of FHIR's 32 bits."""
     text = cell.strip()

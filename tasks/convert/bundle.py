@@ -7,10 +7,7 @@ from functools import cache
 from typing import Any
 
 from mappings.engine.elements import r4
-from tasks.model import Conversion, Entry
-
-CLEARED = "urn:sluice:cleared"
-DELETED = "urn:sluice:deleted"
+from tasks.model import CLEARED, WITHDRAWN, Conversion, Entry
 
 
 def bundle(conversion: Conversion) -> dict[str, Any]:
@@ -58,7 +55,7 @@ def _entry(entry: Entry, urls: dict[str, str]) -> dict[str, Any]:
     resource = entry.resource
     result: dict[str, Any] = {"fullUrl": urls[f"{resource['resourceType']}/{resource['id']}"]}
     if entry.cleared or entry.deleted:
-        withdrawn = [{"url": DELETED, "valueBoolean": True}] if entry.deleted else []
+        withdrawn = [{"url": WITHDRAWN, "valueBoolean": True}] if entry.deleted else []
         result["extension"] = [*withdrawn, *({"url": CLEARED, "valueString": path} for path in entry.cleared)]
     result["resource"] = _pointed(resource, urls)
     return result

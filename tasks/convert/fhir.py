@@ -26,6 +26,9 @@ FORMAT_VERSION = "1"
 _PARTS = ("fhir.py", "fhir_references.py", "fhir_types.py")
 _INSTANT = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]+)?(?:Z|[+-][0-9]{2}:[0-9]{2})")
 _FULL = re.compile(r"(?P<base>https?://\S*/)?(?P<type>[A-Z][A-Za-z]+)/(?P<id>[A-Za-z0-9\-.]{1,64})(?:/_history/\S*)?")
+_OF_VERSION = re.compile(
+    r"http://hl7\.org/fhir/(?:([0-9]\.[0-9])/StructureDefinition/\w+(?:\|.*)?|StructureDefinition/\w+\|([0-9]\.[0-9]).*)"
+)
 _HEAD = frozenset({"resourceType", "id"})
 _UNPACKED = frozenset({"transaction", "batch", "history", "searchset"})
 
@@ -89,6 +92,8 @@ class FhirConverter:
         if "deletes" in context:
             result.entries.append(Entry({"resourceType": kind, "id": target}, deleted=True))
             return
+        if _is_of_another_version(resource, self._profile.fhir_version):
+            result.findings.append(Finding("profile-of-another-version", f"{kind}.meta.profile"))
         references = References(self._profile.partner, _base(context), context.get("links", {}), ours)
         # A Bundle that stays one (a document) refers to its own entries, so nothing inside it is renamed.
         copy = dict(resource) if kind == "Bundle" else references.rewrite(resource)
@@ -108,6 +113,14 @@ class FhirConverter:
             own = {"system": self._source, "value": source_id}
             named["identifier"] = identifiers if own in identifiers else [*identifiers, own]
         return named
+
+
+def _is_of_another_version(resource: Resource, fhir_version: str) -> bool:
+    """Say whether a resource claims a profile of FHIR itself that is another version's than the feed's."""
+    meta = resource.get("meta")
+    profiles = meta.get("profile") if isinstance(meta, dict) else None
+    said = [_OF_VERSION.fullmatch(one) for one in profiles or () if isinstance(one, str)]
+    return any(found and not fhir_version.startswith(found[1] or found[2]) for found in said)
 
 
 def _version(profile: Profile) -> str:

@@ -34,7 +34,9 @@ class CsvFormat:
         except MappingError as error:
             raise ConfigError(error.problems[0], error.problems) from None
         self._delimiter, self._quote = self.layout.delimiter, self.layout.quote
-        self._cells = _cells(self._delimiter, self._quote) if self._quote else None
+        self._escape = self.layout.escape if self._quote else ""
+        self._cells = _cells(self._delimiter, self._quote, self._escape) if self._quote else None
+        self._escaped = re.compile(rf"{re.escape(self._escape)}(.)", re.DOTALL) if self._escape else None
         self._group = [self.layout.index(name) for name in self.layout.group]
         self._trailer = self.layout.trailer
         self._starts = tuple(
@@ -51,13 +53,13 @@ class CsvFormat:
         if start.offset:
             context: Mapping[str, Any] = start.context
             how = Start(context["encoding"], 0, context["newline"].encode())
-            yield from self._frames(rows(chunks, how, self._delimiter, self._quote), start, ())
+            yield from self._frames(rows(chunks, how, self._delimiter, self._quote, self._escape), start, ())
             return
         first = head(chunks)
         if not first:
             raise BadRecord(Finding("csv-empty", "delivery", "error"))
         how = look(first, self.layout.encoding)
-        found = rows(chain((first[how.skip :],), chunks), how, self._delimiter, self._quote)
+        found = rows(chain((first[how.skip :],), chunks), how, self._delimiter, self._quote, self._escape)
         position, findings = self._begin(found, how)
         yield from self._frames(found, position, tuple(findings))
 
@@ -202,6 +204,11 @@ class CsvFormat:
             raise BadRecord(Finding("csv-nul-byte", "row", "error"))
         return text
 
+    def _plain(self, quoted: str) -> str:
+        """Return a quoted cell's text: two quotes are one, what is escaped is itself."""
+        text = quoted.replace(self._quote * 2, self._quote)
+        return self._escaped.sub(r"\1", text) if self._escaped and self._escape in text else text
+
     def _split(self, text: str) -> list[str]:
         """Return the cells of a row."""
         if self._cells is None or self._quote not in text:
@@ -212,7 +219,7 @@ class CsvFormat:
             if found is None:
                 raise BadRecord(Finding("csv-stray-quote", "row", "error"))
             quoted = found[1]
-            cells.append(found[2] if quoted is None else quoted.replace(self._quote * 2, self._quote))
+            cells.append(found[2] if quoted is None else self._plain(quoted))
             if found.end() == len(text):
                 if found[3]:
                     cells.append("")
@@ -284,10 +291,11 @@ def _with(frame: Frame, findings: tuple[Finding, ...]) -> Frame:
     )
 
 
-def _cells(delimiter: str, quote: str) -> re.Pattern[str]:
+def _cells(delimiter: str, quote: str, escape: str) -> re.Pattern[str]:
     """Return the pattern of one cell and the delimiter after it: quoted content, or plain content."""
-    d, q = re.escape(delimiter), re.escape(quote)
-    return re.compile(rf"(?:{q}((?:[^{q}]|{q}{q})*+){q}|((?!{q})[^{d}]*+))(?:({d})|\Z)")
+    d, q, e = re.escape(delimiter), re.escape(quote), re.escape(escape)
+    escaped = rf"|{e}." if e else ""
+    return re.compile(rf"(?:{q}((?:[^{q}{e}]{escaped}|{q}{q})*+){q}|((?!{q})[^{d}]*+))(?:({d})|\Z)", re.DOTALL)
 
 
 def _reshape(places: tuple[int, ...]) -> Any:

@@ -65,16 +65,16 @@ class Quotes(NamedTuple):
     """The line begins inside of a quoted cell."""
 
 
-def quotes(delimiter: str, quote: str) -> Quotes:
+def quotes(delimiter: str, quote: str, escape: str = "") -> Quotes:
     """Return the patterns; they never step back, so that a line costs its length."""
-    d, q = re.escape(delimiter.encode()), re.escape(quote.encode())
-    rest = rb"(?:[^%b]|%b%b)*+%b[^%b]*+" % (q, q, q, q, d)
+    d, q, e = (re.escape(one.encode()) for one in (delimiter, quote, escape))
+    rest = rb"(?:[^%b%b]%b|%b%b)*+%b[^%b]*+" % (q, e, rb"|%b." % e if e else b"", q, q, q, d)
     cell = rb"(?:%b%b|(?!%b)[^%b]*+)" % (q, rest, q, d)
     more = rb"(?:%b%b)*+" % (d, cell)
     return Quotes(re.compile(cell + more, re.DOTALL), re.compile(rest + more, re.DOTALL))
 
 
-def rows(chunks: Iterable[bytes], start: Start, delimiter: str, quote: str) -> Iterator[Row]:
+def rows(chunks: Iterable[bytes], start: Start, delimiter: str, quote: str, escape: str = "") -> Iterator[Row]:
     """Yield the rows of `chunks`; the first chunk begins at a row.
 
     Data of a two-byte encoding is handed over in UTF-8. A row whose quote is never closed is its first line alone.
@@ -85,7 +85,7 @@ def rows(chunks: Iterable[bytes], start: Start, delimiter: str, quote: str) -> I
         for data, size in lines:
             yield Row(data.removesuffix(b"\r"), size, 1)
         return
-    yield from _Joiner(lines, quote.encode(), quotes(delimiter, quote), start.newline).rows()
+    yield from _Joiner(lines, quote.encode(), quotes(delimiter, quote, escape), start.newline).rows()
 
 
 def _lines(chunks: Iterable[bytes], newline: bytes) -> Iterator[tuple[bytes, int]]:

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator
+from itertools import chain
 from typing import Any
 
 import msgspec
 
-from mappings.engine.json import loads
 from mappings.engine.model import Profile
 from tasks.errors import BadRecord
 from tasks.model import BEGIN, Finding, Frame, Parsed, Position
 from tasks.parse.fhir_bundle import BundleReader
+from tasks.parse.fhir_json import Unreadable, read
+from tasks.parse.fhir_scan import Scan, TruncatedError
 
 LIMIT = 50 * 1024 * 1024
 """Bytes of one resource that are still read; a longer one is refused unread, its neighbours are not."""
 
+_HEAD = 1 << 16
 _BOM = b"\xef\xbb\xbf"
 
 
@@ -43,26 +46,40 @@ def version_key(data: bytes) -> bytes | None:
 
 
 def read_resource(frame: Frame) -> dict[str, Any]:
-    """Return the resource in a frame; raises `BadRecord` (`not-json`, `not-a-resource`, the frame's own errors)."""
+    """Return the resource in a frame.
+
+    Raises `BadRecord` (`not-json`, `duplicate-key`, `number-out-of-range`, `not-a-resource`, the frame's own errors).
+    """
     if errors := [finding for finding in frame.findings if finding.severity == "error"]:
         raise BadRecord(*errors)
     try:
-        resource = loads(frame.data)
-    except ValueError:
-        raise BadRecord(Finding("not-json", frame.location, "error")) from None
+        resource = read(frame.data)
+    except Unreadable as error:
+        raise BadRecord(Finding(error.code, error.path or frame.location, "error")) from None
     if not isinstance(resource, dict) or not isinstance(resource.get("resourceType"), str):
         raise BadRecord(Finding("not-a-resource", frame.location, "error"))
     return resource
 
 
 class NdjsonFormat:
-    """One resource a line; blank lines are passed over, a broken or overlong line is a record of its own."""
+    """One resource a line; blank lines are passed over, a broken or overlong line is a record of its own.
+
+    A file whose first resource is spread over lines, as programs print one for people, is read resource by resource.
+    """
 
     def __init__(self, profile: Profile, limit: int = LIMIT) -> None:
         self._limit = limit
 
     def split(self, chunks: Iterable[bytes], start: Position = BEGIN) -> Iterator[Frame]:
         """Yield a frame for every line that is not blank, located by its line in the file (`line 17`)."""
+        if not start.offset:
+            first, chunks = _first_lines(chunks)
+            if _is_spread(first):
+                yield from self._spread(chunks, start)
+                return
+        elif "line" not in start.context:
+            yield from self._spread(chunks, start)
+            return
         ordinal = start.ordinal
         line = int(start.context.get("line", 1))
         for raw, offset in _lines(chunks, start.offset, self._limit):
@@ -74,9 +91,51 @@ class NdjsonFormat:
             yield _frame(ordinal, f"line {here}", data, following)
             ordinal += 1
 
+    def _spread(self, chunks: Iterable[bytes], start: Position) -> Iterator[Frame]:
+        """Yield a frame for every JSON value, located by its number in the file (`resource 2`)."""
+        scan, ordinal = Scan(chunks, start.offset), start.ordinal
+        if not start.offset:
+            scan.skip_bom()
+        while scan.peek():
+            location = f"resource {ordinal}"
+            try:
+                data = scan.value(self._limit)
+            except TruncatedError:
+                yield Frame(
+                    ordinal,
+                    location,
+                    b"",
+                    Position(scan.offset, ordinal + 1, {"resources": ordinal}),
+                    findings=(Finding("truncated", location, "error"),),
+                )
+                return
+            if not data and data is not None:
+                # a stray comma or bracket is passed with the next value, which then is no JSON
+                scan.take()
+                data = b"?"
+            yield _frame(ordinal, location, data, Position(scan.offset, ordinal + 1, {"resources": ordinal}))
+            ordinal += 1
+
     def parse(self, frame: Frame) -> Parsed:
-        """Return the resource in a line; raises `BadRecord` (`not-json`, `not-a-resource`, `too-large`)."""
+        """Return the resource in a line; raises `BadRecord` as `read_resource` does, and `too-large`."""
         return Parsed(frame, read_resource(frame))
+
+
+def _first_lines(chunks: Iterable[bytes]) -> tuple[bytes, Iterable[bytes]]:
+    """Take what holds the first two lines with something in them; return it and all chunks, it included."""
+    held, chunks = b"", iter(chunks)
+    for chunk in chunks:
+        held += chunk
+        if held.removeprefix(_BOM).strip().count(b"\n") or len(held) > _HEAD:
+            break
+    return held, chain((held,), chunks)
+
+
+def _is_spread(head: bytes) -> bool:
+    """Say whether a file's first lines are the beginning of one object: the first is open, the next begins none."""
+    lines = [line.strip() for line in head.removeprefix(_BOM).split(b"\n") if line.strip()]
+    opens = bool(lines) and lines[0].startswith(b"{") and lines[0].endswith((b"{", b",", b"[", b":"))
+    return opens and len(lines) > 1 and not lines[1].startswith(b"{")
 
 
 def _frame(ordinal: int, location: str, data: bytes | None, following: Position) -> Frame:

@@ -12,7 +12,7 @@ import msgspec
 
 from mappings.engine.ids import resource_id
 from tasks.errors import BadRecord
-from tasks.model import Finding, Frame, Position
+from tasks.model import WITHDRAWN, Finding, Frame, Position
 from tasks.parse.fhir_scan import Scan, TruncatedError
 
 LOOK_AHEAD = 8 * 1024 * 1024
@@ -37,12 +37,18 @@ class _Search(msgspec.Struct):
     mode: str | None = None
 
 
+class _Extension(msgspec.Struct):
+    url: str | None = None
+    value: bool | None = msgspec.field(default=None, name="valueBoolean")
+
+
 class _Entry(msgspec.Struct):
     full_url: str | None = msgspec.field(default=None, name="fullUrl")
     resource: msgspec.Raw = msgspec.Raw(b"")
     request: _Request = msgspec.field(default_factory=_Request)
     response: _Response = msgspec.field(default_factory=_Response)
     search: _Search = msgspec.field(default_factory=_Search)
+    extension: tuple[_Extension, ...] = ()
 
 
 class _Named(msgspec.Struct):
@@ -51,6 +57,7 @@ class _Named(msgspec.Struct):
 
 
 _entry = msgspec.json.Decoder(_Entry)
+_parts = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _named = msgspec.json.Decoder(_Named)
 
 
@@ -199,6 +206,8 @@ class BundleReader:
             return self._waiting(b"", {}, "too-large")
         try:
             entry = _entry.decode(data)
+            if _has_two(data):
+                return self._waiting(data, {}, "duplicate-key")
             raw = bytes(entry.resource)
             named = _named.decode(raw) if raw else _Named()
         except (ValueError, RecursionError):
@@ -206,11 +215,14 @@ class BundleReader:
         if entry.search.mode == "outcome":
             return None
         context = _context(entry, named)
-        return self._waiting(raw or data, context, _problem(entry, raw, context))
+        return self._waiting(raw or data, context, _problem(entry, named, raw, context))
 
     def _waiting(self, data: bytes, context: dict[str, Any], code: str | None) -> _Waiting:
-        if context.get("identity") and "fullUrl" in context and "type" in context:
-            self._link(context)
+        if context.get("identity") and context.get("fullUrl", "").startswith("urn:") and "type" in context:
+            target = f"{context['type']}/{context['identity']}"
+            if self._links.setdefault(context["fullUrl"], target) != target and code is None:
+                # of two that are called the same, nobody knows which one a reference means
+                code = "duplicate-full-url"
         place = {"bundle": self._bundle, "entry": self._number, "links": self._links}
         self._frames += 1
         return _Waiting(
@@ -221,10 +233,6 @@ class BundleReader:
             findings=(Finding(code, self._place(), "error"),) if code else (),
             urns=frozenset(urn.decode() for urn in _URN.findall(data)) if b'"urn:' in data else frozenset(),
         )
-
-    def _link(self, context: dict[str, Any]) -> None:
-        if context["fullUrl"].startswith("urn:"):
-            self._links[context["fullUrl"]] = f"{context['type']}/{context['identity']}"
 
 
 def _context(entry: _Entry, named: _Named) -> dict[str, Any]:
@@ -240,6 +248,8 @@ def _context(entry: _Entry, named: _Named) -> dict[str, Any]:
     }
     if method == "DELETE" and url:
         context["deletes"] = f"{url['type']}/{url['id']}"
+    elif named.type and named.id and any(one.url == WITHDRAWN and one.value for one in entry.extension):
+        context["deletes"] = f"{named.type}/{named.id}"
     return {name: value for name, value in context.items() if value is not None}
 
 
@@ -260,9 +270,21 @@ def _identity(full_url: str | None) -> str | None:
     return found["id"] if found else full_url
 
 
-def _problem(entry: _Entry, raw: bytes, context: dict[str, Any]) -> str | None:
+def _has_two(data: bytes) -> bool:
+    """Say whether an entry has one of its own names twice, of which the last would win in silence."""
+    parts = _parts.decode(data)
+    inside = sum(part.count(b'":') for part in map(bytes, parts.values()))
+    return data.count(b'":') > inside + len(parts)
+
+
+def _problem(entry: _Entry, named: _Named, raw: bytes, context: dict[str, Any]) -> str | None:
     if entry.request.method == "DELETE":
         return None if "deletes" in context else "conditional-delete"
     if entry.request.method in {"GET", "HEAD"}:
         return "unsupported-method"
-    return None if raw else "no-resource"
+    if not raw:
+        return None if "deletes" in context else "no-resource"
+    url = _REST.fullmatch(entry.request.url or "") if entry.request.method == "PUT" else None
+    if url and (named.type, named.id or url["id"]) != (url["type"], url["id"]):
+        return "entry-url-differs"
+    return None

@@ -23,6 +23,9 @@ CONDITION = re.compile(r"\s*('[^']+'|\"[^\"]+\"|\S+)\s*(?:(=|!=|\bin\b)\s*(.+?)|
 
 FHIRPATH = re.compile(r"\s*([A-Z][A-Za-z]+):\s+(.+)", re.DOTALL)
 
+RESOURCES = frozenset({"fhir-ndjson", "fhir-bundle"})
+"""Formats whose records are FHIR resources: a condition on them has no HL7 v2 field, as one on messages has no path."""
+
 Test = Callable[[Any], bool]
 Read = Callable[[Any], set[str]]
 
@@ -62,16 +65,19 @@ class Decision:
         return destination not in self.only or resource_type in self.only[destination]
 
 
-def compile_rules(rules: Sequence[Rule], columns: Columns | None = None) -> Callable[[Any], Decision]:
+def compile_rules(
+    rules: Sequence[Rule], columns: Columns | None = None, format_name: str = ""
+) -> Callable[[Any], Decision]:
     """Return the function from a record's content to its decision; raises `RouteMistake` for conditions' mistakes.
 
     The first rule that holds decides; a record that no rule takes is dropped with the reason `no-route`. With
-    `columns` a condition's references are columns and nothing else.
+    `columns` a condition's references are columns and nothing else; the name of a format that Sluice brings says
+    whether they are fields of HL7 v2 or elements of a resource.
     """
     compiled, wrong = [], []
     for number, rule in enumerate(rules):
         try:
-            compiled.append((_test(rule.when, columns), _action(rule, columns), rule.go_on))
+            compiled.append((_test(rule.when, columns, format_name), _action(rule, columns), rule.go_on))
         except ConfigError as error:
             wrong.append((number, str(error)))
     if wrong:
@@ -117,12 +123,12 @@ def _both(first: Decision, second: Decision) -> Decision:
     return Decision(tuple(dict.fromkeys((*first.to, *second.to))), None, only)
 
 
-def _test(when: str | None, columns: Columns | None) -> Test:
+def _test(when: str | None, columns: Columns | None, format_name: str) -> Test:
     if when is None:
         return lambda _content: True
-    if not columns and (path := FHIRPATH.fullmatch(when)):
+    if not columns and format_name != "hl7v2" and (path := FHIRPATH.fullmatch(when)):
         return _fhirpath(path[1], path[2])
-    parts = [_comparison(part, columns) for part in re.split(r"\s+and(?:\s+|$)", when)]
+    parts = [_comparison(part, columns, format_name) for part in re.split(r"\s+and(?:\s+|$)", when)]
     return lambda content: all(part(content) for part in parts)
 
 
@@ -144,7 +150,7 @@ def _fhirpath(resource_type: str, path: str) -> Test:
     return test
 
 
-def _comparison(text: str, columns: Columns | None) -> Test:
+def _comparison(text: str, columns: Columns | None, format_name: str) -> Test:
     match = CONDITION.fullmatch(text)
     if not match:
         raise ConfigError(
@@ -152,7 +158,7 @@ def _comparison(text: str, columns: Columns | None) -> Test:
         )
     reference, operator, value, _valued = match.groups()
     reference = reference.strip("'\"")
-    read = columns.column(reference) if columns else _reader(reference)
+    read = columns.column(reference) if columns else _reader(reference, format_name)
     if operator is None:
         return lambda content: bool(read(content))
     wanted = {item.strip().strip("'\"") for item in value.split(",")} if operator == "in" else {value.strip("'\"")}
@@ -161,8 +167,15 @@ def _comparison(text: str, columns: Columns | None) -> Test:
     return lambda content: not read(content).isdisjoint(wanted)
 
 
-def _reader(reference: str) -> Read:
+def _reader(reference: str, format_name: str) -> Read:
     match = V2_REFERENCE.fullmatch(reference)
+    if match and format_name in RESOURCES:
+        raise ConfigError(
+            f"route: `{reference}` is a field of HL7 v2, and the feed's format is {format_name}:"
+            " write elements of the resource, `resourceType = Patient` or `Patient: gender = 'male'`"
+        )
+    if match is None and format_name == "hl7v2":
+        raise ConfigError(f"route: `{reference}` is not a field of HL7 v2: write `MSH-9.1`, `PID-5.7` or `OBX[2]-5.1`")
     if match is None:
         return lambda content: _plain(content, reference.split("."))
     name = match[1]

@@ -1,8 +1,9 @@
 """Checks FHIR resources: one verdict from a compiled schema, and an explanation only where it is bad.
 
 Structure, cardinality, primitive formats, one-of-many choices, required bindings and the types that references may
-point at are those of FHIR's own definitions, for R4 (4.0.1) and R5 (5.0.0). Invariants, profiles and what a binding
-that is not required recommends are not looked at, nor are the codes of required bindings that FHIR does not list
+point at are those of FHIR's own definitions, for R4 (4.0.1) and R5 (5.0.0), and so are the invariants whose breach is
+an error. What an invariant says of a resource that stands elsewhere is taken as kept; profiles and what a binding that
+is not required recommends are not looked at, nor are the codes of required bindings that FHIR does not list
 (UCUM units, BCP 13 media types, BCP 47 languages, ISO countries and currencies, time zones, CSS colours, two LOINC
 answer lists). An integer written as 5.0 passes, and a reference to any type passes with a type that FHIR lacks.
 """
@@ -11,12 +12,14 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterable, Iterator
+from itertools import islice
 from typing import Any, Literal
 
 import jsonschema_rs
 
 from tasks.model import Finding
-from tasks.validate.explain import explain
+from tasks.validate.explain import MOST, explain
+from tasks.validate.invariants import Invariants
 from tasks.validate.schema import compile_schema
 from tasks.validate.structure import Structure, structure
 
@@ -26,32 +29,42 @@ FhirVersion = Literal["4.0.1", "5.0.0"]
 class _Compiled:
     """One resource type's schema in the engine; the resources inside a resource are not its business."""
 
-    def __init__(self, structure: Structure, kind: str, holders: Iterable[str]) -> None:
+    def __init__(self, structure: Structure, kind: str, holders: Iterable[str], invariants: Invariants) -> None:
         self._structure = structure
         self._kind = kind
-        self._schema = compile_schema(structure, kind)
-        patterns = jsonschema_rs.RegexOptions()
-        self._engine = jsonschema_rs.Draft202012Validator(self._schema, pattern_options=patterns)
-
-        self.is_valid = self._engine.is_valid
+        self._invariants = invariants
+        self.is_valid = _engine(compile_schema(structure, kind, beyond_doubt=True)).is_valid
         self.holders = frozenset(holders)
         """The elements in which resources may stand inside this one."""
 
-    def findings(self, resource: dict[str, Any], at: str) -> tuple[Finding, ...]:
+    @functools.cached_property
+    def _exact(self) -> tuple[dict[str, Any], jsonschema_rs.Draft202012Validator]:
+        schema = compile_schema(self._structure, self._kind)
+        return schema, _engine(schema)
+
+    def findings(self, resource: dict[str, Any], root: dict[str, Any], at: str) -> tuple[Finding, ...]:
         try:
-            if self._engine.is_valid(resource):
+            if self.is_valid(resource):
                 return ()
-            return explain(self._structure, self._kind, self._schema, self._engine.iter_errors(resource), at)
+            schema, engine = self._exact
+            if not engine.is_valid(resource):
+                return explain(self._structure, self._kind, schema, engine.iter_errors(resource), at)
+            return tuple(islice(self._invariants.check(resource, root, at), MOST))
         except (ValueError, TypeError):
             # The engine met a value that JSON does not have (NaN, bytes, a date object); it does not say where.
             return (Finding("fhir-type", at, "error"),)
+
+
+def _engine(schema: dict[str, Any]) -> jsonschema_rs.Draft202012Validator:
+    return jsonschema_rs.Draft202012Validator(schema, pattern_options=jsonschema_rs.RegexOptions())
 
 
 class Validator:
     """Checks resources of one FHIR version; a type's schema is compiled when its first resource comes."""
 
     def __init__(self, structure: Structure) -> None:
-        self._structure = structure
+        self.structure = structure
+        self._invariants = Invariants(structure)
         self._compiled: dict[str, _Compiled] = {}
         self._ways: dict[str, tuple[tuple[str, str], ...]] = {}
 
@@ -64,22 +77,23 @@ class Validator:
         except (KeyError, TypeError, ValueError):
             # Nothing that can be said so quickly.
             pass
-        return self._check(resource, "")
+        return self._check(resource, resource, "")
 
-    def _check(self, resource: Any, at: str) -> tuple[Finding, ...]:
+    def _check(self, resource: Any, root: Any, at: str) -> tuple[Finding, ...]:
         kind = resource.get("resourceType") if isinstance(resource, dict) else None
-        if not isinstance(kind, str) or kind not in self._structure.resources:
+        if not isinstance(kind, str) or kind not in self.structure.resources:
             return (Finding("fhir-unknown-type", f"{at}.resourceType".lstrip("."), "error"),)
         compiled = self._compiled.get(kind)
         if compiled is None:
             ways = self._ways.get(kind) or self._find_ways(kind)
-            compiled = self._compiled[kind] = _Compiled(self._structure, kind, (name for name, _ in ways))
+            compiled = self._compiled[kind] = _Compiled(
+                self.structure, kind, (name for name, _ in ways), self._invariants
+            )
         place = at or kind
-        findings = compiled.findings(resource, place)
+        findings = compiled.findings(resource, root, place)
         for inner_place, inner in self._inside(resource, kind, place):
-            findings += self._check(inner, inner_place)
-            if _nested_twice(inner_place, inner):
-                findings += (Finding("fhir-contained", f"{inner_place}.contained", "error"),)
+            contained = inner_place.startswith(f"{place}.contained[")
+            findings += self._check(inner, root if contained else inner, inner_place)
         return findings
 
     def _inside(self, node: dict[str, Any], kind: str, at: str) -> Iterator[tuple[str, Any]]:
@@ -98,7 +112,7 @@ class Validator:
                     yield from self._inside(item, inner_kind, place)
 
     def _find_ways(self, kind: str) -> tuple[tuple[str, str], ...]:
-        properties = self._structure.shape(kind).properties.values()
+        properties = self.structure.shape(kind).properties.values()
         self._ways[kind] = tuple((p.name, p.type) for p in properties if self._leads_inside(p.type, frozenset()))
         return self._ways[kind]
 
@@ -107,12 +121,7 @@ class Validator:
             return True
         if "." not in kind or kind in seen:
             return False
-        return any(self._leads_inside(p.type, seen | {kind}) for p in self._structure.shape(kind).properties.values())
-
-
-def _nested_twice(place: str, resource: Any) -> bool:
-    """Say whether a contained resource contains others, which dom-2 forbids."""
-    return place.rpartition(".")[2].startswith("contained") and isinstance(resource, dict) and "contained" in resource
+        return any(self._leads_inside(p.type, seen | {kind}) for p in self.structure.shape(kind).properties.values())
 
 
 @functools.cache

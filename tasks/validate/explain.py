@@ -28,6 +28,7 @@ _CODES = {
     "minItems": "fhir-cardinality",
     "maxItems": "fhir-cardinality",
     "contains": "fhir-binding",
+    "not": "fhir-empty",
 }
 _OF_TYPE = re.compile(r"\.ofType\(\w+\)$")
 _NAME = re.compile(r"_?[A-Za-z][A-Za-z0-9]{0,63}")

@@ -51,9 +51,10 @@ def definitions(folder: Path) -> Iterator[Json]:
 
 
 def extract(version: str, folders: list[Path]) -> Json:
-    """Return the data file's content: `{"fhir", "origin", "licence", "types", "codes"}`.
+    """Return the data file's content: `{"fhir", "origin", "licence", "types", "invariants", "codes"}`.
 
     A type is `{"base", "kind", "elements": {name: {"types", "min", "max", "targets", "binding"}}}`, defaults left out.
+    Invariants are FHIRPath expressions by key, by the type or the element that they are about.
     Where two folders define the same thing, the first counts.
     """
     found = [definition for folder in folders for definition in definitions(folder)]
@@ -63,6 +64,7 @@ def extract(version: str, folders: list[Path]) -> Json:
         if definition["resourceType"] == "StructureDefinition" and _is_a_type(definition):
             types.update(_types_of(definition))
     correct(types, version)
+    invariants = _invariants([d for d in found if d["resourceType"] == "StructureDefinition" and _is_a_type(d)], types)
     asked = {e["binding"] for kind in types.values() for e in kind["elements"].values() if "binding" in e}
     codes = {url: terminology.codes(url) for url in sorted(asked) if terminology.codes(url) is not None}
     return {
@@ -70,6 +72,7 @@ def extract(version: str, folders: list[Path]) -> Json:
         "origin": ORIGIN[version],
         "licence": "CC0-1.0",
         "types": dict(sorted(types.items())),
+        "invariants": dict(sorted(invariants.items())),
         "codes": codes,
     }
 
@@ -117,6 +120,34 @@ def _types_of(definition: Json) -> Iterator[tuple[str, Json]]:
     yield from types.items()
 
 
+def _invariants(definitions: list[Json], types: dict[str, Json]) -> dict[str, dict[str, str]]:
+    """Return the invariants whose breach is an error, each where it is first said; ele-1 is part of the schema."""
+    found: dict[str, dict[str, str]] = {}
+    for element in (one for definition in definitions for one in definition["snapshot"]["element"]):
+        stated = {
+            # FHIRPath's texts stand in single quotes, which R5's eld-11 forgot
+            constraint["key"]: constraint["expression"].replace('(":")', "(':')")
+            for constraint in element.get("constraint", [])
+            if constraint["severity"] == "error"
+            and "expression" in constraint
+            # the schema of every element holds ele-1; ext-1 is said once, of Extension itself
+            and (
+                constraint["key"] not in {"ele-1", "ext-1"}
+                or (constraint["key"], element["path"]) == ("ext-1", "Extension")
+            )
+        }
+        owner, _, name = element["path"].rpartition(".")
+        if stated and (element["path"] in types or name in types.get(owner, {}).get("elements", {})):
+            found[element["path"]] = stated
+    for path, stated in found.items():
+        bases = [types[path]["base"]] if path in types else []
+        for base in bases:
+            bases += [types[base]["base"]] if base in types else []
+            for key in found.get(base, {}):
+                stated.pop(key, None)
+    return {path: stated for path, stated in found.items() if stated}
+
+
 def _element(element: Json, backbone: bool) -> Json:
     result: Json = {"types": _type_names(element, backbone)}
     if element["min"]:
@@ -161,7 +192,7 @@ def _targets(element: Json) -> list[str]:
 def write(data: Json, path: Path) -> None:
     """Write the file with one line per type and code list, so that a new version's difference can be read."""
     lines = ["{", *(f"{json.dumps(key)}: {json.dumps(data[key])}," for key in ("fhir", "origin", "licence"))]
-    for key, comma in (("types", ","), ("codes", "")):
+    for key, comma in (("types", ","), ("invariants", ","), ("codes", "")):
         rows = [f"{json.dumps(k)}:{json.dumps(v, separators=(',', ':'))}" for k, v in data[key].items()]
         lines.append(f"{json.dumps(key)}: {{")
         lines.append(",\n".join(rows))

@@ -23,8 +23,11 @@ _B64 = r"[A-Za-z0-9+/][ \t\n\r]*"
 _IDENT = r"[A-Za-z0-9\-.]"
 # Spelled out: the engine's own \s is all of Unicode's, which costs milliseconds to compile and is not FHIR's.
 _SPACE = r" \t\n\r\x0b\x0c"
-_FILLED = rf"[^{_SPACE}]"
+# No control character either: a store of text has no place for a NUL.
+_BLANK = r" \x00-\x1f"
+_FILLED = rf"[^{_BLANK}]"
 _TEXT = r"^[^\x00-\x08\x0b\x0c\x0e-\x1f]+$"
+_GREATEST = 1e300
 _UNSIGNED = 2**31 - 1
 
 
@@ -48,7 +51,7 @@ PRIMITIVES: dict[str, Schema] = {
     "code": _text(rf"^{_FILLED}+(?:[{_SPACE}]{_FILLED}+)*$"),
     "date": _text(rf"^(?:{_PART}|{_DAY})$"),
     "dateTime": _text(rf"^(?:{_PART}|{_DAY}(?:T{_TIME}{_OFFSET})?)$"),
-    "decimal": {"type": "number"},
+    "decimal": {"type": "number", "minimum": -_GREATEST, "maximum": _GREATEST},
     "id": {**_text(rf"^{_IDENT}+$"), "maxLength": 64},
     "instant": _text(rf"^{_DAY}T{_TIME}{_OFFSET}$"),
     "integer": _whole(-_UNSIGNED - 1, _UNSIGNED),
@@ -66,16 +69,18 @@ PRIMITIVES: dict[str, Schema] = {
 }
 
 
-def reference(targets: tuple[str, ...]) -> Schema:
+def reference(targets: tuple[str, ...], fragments: bool = True) -> Schema:
     """Return the schema of `Reference.reference` where only `targets` may be meant (R4 section 2.3.0.1).
 
-    A fragment, a URN and an absolute URL that does not end in a type and an id cannot be told; they pass.
+    A fragment, a URN and an absolute URL that does not end in a type and an id cannot be told; they pass. Fragments
+    may be refused, for what they refer to may be missing.
     """
+    fragment = rf"#{_FILLED}*|" if fragments else ""
     names = "|".join(targets) if targets else "[A-Z][A-Za-z]+"
     literal = rf"(?:{names})/{_IDENT}+(?:/_history/{_IDENT}+)?"
-    no_type = rf"(?:[^{_SPACE}A-Z_/][^{_SPACE}/]*|_[^{_SPACE}h/][^{_SPACE}/]*)?"
-    server = rf"https?://[^{_SPACE}/]+"
-    web = rf"{server}(?:(?:/[^{_SPACE}/]*)*/{no_type}/[^{_SPACE}/]*|/[^{_SPACE}/]*)?"
+    no_type = rf"(?:[^{_BLANK}A-Z_/][^{_BLANK}/]*|_[^{_BLANK}h/][^{_BLANK}/]*)?"
+    server = rf"https?://[^{_BLANK}/]+"
+    web = rf"{server}(?:(?:/[^{_BLANK}/]*)*/{no_type}/[^{_BLANK}/]*|/[^{_BLANK}/]*)?"
     return _text(
-        rf"^(?:#{_FILLED}*|urn:{_FILLED}+|(?:{server}(?:/[^{_SPACE}/]*)*/)?{literal}|(?:{names})\?{_FILLED}+|{web})$"
+        rf"^(?:{fragment}urn:{_FILLED}+|(?:{server}(?:/[^{_BLANK}/]*)*/)?{literal}|(?:{names})\?{_FILLED}+|{web})$"
     )

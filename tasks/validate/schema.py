@@ -7,19 +7,24 @@ them with its own type's schema.
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 from tasks.validate.primitives import PRIMITIVES, reference
 from tasks.validate.structure import Property, Shape, Structure
+from tasks.validate.surely import beyond_doubt
 
 Schema = dict[str, Any]
 
 _ANY_RESOURCE: Schema = {"type": "object", "required": ["resourceType"]}
 
 
-def compile_schema(structure: Structure, resource_type: str) -> Schema:
-    """Return the schema of a resource type with all data types that it uses under `$defs`."""
-    builder = _Builder(structure)
+def compile_schema(structure: Structure, resource_type: str, beyond_doubt: bool = False) -> Schema:
+    """Return the schema of a resource type with all data types that it uses under `$defs`.
+
+    It is that of the structure; `beyond_doubt`, of what is right in its structure and surely breaks no invariant.
+    """
+    builder = _Builder(structure, beyond_doubt)
     root = builder.object(resource_type)
     root["properties"]["resourceType"] = {"const": resource_type}
     root["required"] = ["resourceType", *root.get("required", [])]
@@ -28,8 +33,9 @@ def compile_schema(structure: Structure, resource_type: str) -> Schema:
 
 
 class _Builder:
-    def __init__(self, structure: Structure) -> None:
+    def __init__(self, structure: Structure, beyond_doubt: bool) -> None:
         self.structure = structure
+        self.beyond_doubt = beyond_doubt
         self.defs: dict[str, Schema] = {}
         self._wanted: list[str] = []
 
@@ -49,8 +55,31 @@ class _Builder:
         schema: Schema = {"type": "object", "properties": properties, "additionalProperties": False}
         if type_name not in self.structure.resources:
             schema["minProperties"] = 1
+            if type_name != "Element":
+                # an id says nothing by itself (ele-1), unless it is that of a primitive beside it
+                schema["not"] = {"type": "object", "required": ["id"], "maxProperties": 1}
         _require(schema, shape)
+        if self.beyond_doubt:
+            self._leave_no_doubt(schema, type_name, shape)
         return schema
+
+    def _leave_no_doubt(self, schema: Schema, type_name: str, shape: Shape) -> None:
+        """Refuse whatever may break an invariant of the type or of one of its elements."""
+        properties = schema["properties"]
+        if schema.pop("not", None):
+            properties["id"] = False
+        if type_name == "Extension":
+            # its URL, and either a value or extensions: ext-1, without the fifty names of a value
+            schema.update(minProperties=2, maxProperties=2)
+            return
+        rule = _rule(self.structure, type_name)
+        if rule is False:
+            schema["not"] = {}
+        elif rule is not True:
+            schema.setdefault("allOf", []).append(rule)
+        for name, prop in shape.properties.items():
+            if self.structure.element_invariants(type_name, prop):
+                properties[name] = False
 
     def _ref(self, type_name: str) -> Schema:
         if type_name not in self.defs:
@@ -95,12 +124,21 @@ class _Builder:
         if name not in self.defs:
             self.defs[name] = {}
             schema = self.object("Reference")
-            schema["properties"]["reference"] = {**reference(targets), "title": "fhir-reference-target"}
+            schema["properties"]["reference"] = {
+                **reference(targets, not self.beyond_doubt),
+                "title": "fhir-reference-target",
+            }
             if targets:
                 uris = [*targets, *(f"http://hl7.org/fhir/StructureDefinition/{t}" for t in targets)]
                 schema["properties"]["type"] = {"enum": uris, "title": "fhir-reference-target"}
             self.defs[name] = schema
         return {"$ref": f"#/$defs/{name.replace('|', '%7C')}"}
+
+
+@functools.cache
+def _rule(structure: Structure, type_name: str) -> bool | Schema:
+    # ref-1 is about fragments alone, which the pattern of a reference leaves out here
+    return beyond_doubt(structure, type_name, but=("ref-1",))
 
 
 def _require(schema: Schema, shape: Shape) -> None:

@@ -59,6 +59,7 @@ class Structure:
         data = msgspec.json.decode((DATA / f"{fhir_version}.json").read_bytes())
         self._types: dict[str, dict[str, Any]] = data["types"]
         self._codes: dict[str, Codes] = data["codes"]
+        self._invariants: dict[str, dict[str, str]] = data["invariants"]
         self._shapes: dict[str, Shape] = {}
         self.resources = frozenset(
             name for name, kind in self._types.items() if kind["kind"] == "resource" and not kind.get("abstract")
@@ -69,6 +70,30 @@ class Structure:
         if type_name not in self._shapes:
             self._shapes[type_name] = self._build(type_name)
         return self._shapes[type_name]
+
+    def invariants(self, place: str) -> dict[str, str]:
+        """Return the expressions by key that hold for a type, its bases' too."""
+        base = self._types.get(place, {}).get("base")
+        return {**(self.invariants(base) if base else {}), **self._invariants.get(place, {})}
+
+    def element_invariants(self, type_name: str, prop: Property) -> dict[str, str]:
+        """Return the expressions by key that an element adds to its type's (`Narrative.div`)."""
+        place = f"{type_name}.{prop.element}{'[x]' if prop.choice else ''}"
+        return {} if place in self._types else self._invariants.get(place, {})
+
+    def stated(self) -> dict[str, dict[str, str]]:
+        """Return all expressions by key, by the type or element that they are about."""
+        return self._invariants
+
+    def choices(self) -> dict[str, frozenset[str]]:
+        """Return the JSON names of every element whose type stands in its name, over all types."""
+        found: dict[str, set[str]] = {}
+        for kind in self._types.values():
+            for name, element in kind["elements"].items():
+                if name.endswith("[x]"):
+                    plain = name.removesuffix("[x]")
+                    found.setdefault(plain, set()).update(_choice_name(plain, one) for one in element["types"])
+        return {name: frozenset(names) for name, names in found.items()}
 
     def _build(self, type_name: str) -> Shape:
         shape = Shape({}, {}, {}, {})
@@ -95,7 +120,7 @@ class Structure:
         plain = name.removesuffix("[x]")
         choice = plain != name
         return Property(
-            name=plain + kind[0].upper() + kind[1:] if choice else name,
+            name=_choice_name(plain, kind) if choice else name,
             element=plain,
             type=kind,
             many=element.get("max", "1") not in {"0", "1"},
@@ -105,6 +130,10 @@ class Structure:
             if kind in {"code", "CodeableConcept", "Coding"}
             else None,
         )
+
+
+def _choice_name(element: str, kind: str) -> str:
+    return element + kind[0].upper() + kind[1:]
 
 
 @functools.cache

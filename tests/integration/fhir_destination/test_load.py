@@ -8,6 +8,7 @@ import sys
 
 import pytest
 
+WITHDRAWN = {"url": "urn:sluice:deleted", "valueBoolean": True}
 COMMAND = "from deployments.cli.main import main; main()"
 
 
@@ -119,6 +120,18 @@ def test_bundles_are_taken_apart_and_their_urns_become_ids(stub, run_load, tmp_p
     assert stub.store["Encounter/e"]["subject"] == to("Patient/q")
     run_load(path)
     assert len(stub.store) == 4
+
+
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_what_a_conversion_marked_as_withdrawn_is_deleted_and_never_put(stub, run_load, tmp_path, wrapped):
+    stub.store["Patient/gone"] = resource("Patient", "gone", active=True)
+    gone = {**entry("urn:uuid:1", resource("Patient", "gone")), "extension": [WITHDRAWN]}
+    del gone["request"]
+    bundle = {"resourceType": "Bundle", "type": "message", "entry": [gone, entry("urn:uuid:2", resource("Basic", "b"))]}
+    path = tmp_path / "converted.ndjson"
+    path.write_text(json.dumps({"source": "x", "index": 1, "bundle": bundle} if wrapped else bundle) + "\n")
+    assert json.loads(run_load("--json", path))["refused"] == 0
+    assert set(stub.store) == {"Basic/b"}
 
 
 def test_what_bundles_create_under_the_same_condition_is_there_once(stub, run_load, tmp_path):

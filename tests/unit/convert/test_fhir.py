@@ -269,3 +269,20 @@ def test_the_version_tells_r4_from_r5_and_other_versions_are_refused() -> None:
     assert "identifier" not in only(convert({"resourceType": "AdverseEvent", "id": "1"}))
     with pytest.raises(ConfigError, match=r"4\.0\.1 or 5\.0\.0"):
         FhirConverter(Profile("north", fhir_version="3.0.2"))
+
+
+@pytest.mark.parametrize(
+    ("profile", "noted"),
+    [
+        ("http://hl7.org/fhir/5.0/StructureDefinition/Patient", True),
+        ("http://hl7.org/fhir/StructureDefinition/Patient|5.0.0", True),
+        ("http://hl7.org/fhir/StructureDefinition/Patient|4.0.1", False),
+        ("http://hl7.org/fhir/4.0/StructureDefinition/Patient", False),
+        ("http://hl7.org/fhir/us/core/StructureDefinition/us-core-patient|5.0.1", False),
+        (5, False),
+    ],
+)
+def test_a_profile_of_another_version_of_fhir_is_noted(profile: Any, noted: bool) -> None:
+    conversion = convert({"resourceType": "Patient", "id": "1", "meta": {"profile": [profile]}})
+    wanted = [("profile-of-another-version", "Patient.meta.profile", "warning")] if noted else []
+    assert notes(conversion) == wanted

@@ -3,6 +3,8 @@ from pathlib import Path
 
 import pytest
 
+from mappings.engine.csv_functions import UCUM, lab_value_comma
+from mappings.engine.csv_types import BAD, decimal, grouped
 from mappings.engine.model import Profile
 from mappings.engine.slots import assemble
 from tasks.convert.csv import CsvConverter
@@ -74,7 +76,7 @@ resources:
       code: {text: $test}
       subject: {ref: patient}
       value[x]: {call: lab-value, with: [$value, $unit]}
-      referenceRange: [{low: {value: $low!, code: $unit}, high: {value: $high!}, text: "{low} to {high}"}]
+      referenceRange: [{low: {value: $low!, unit: $unit}, high: {value: $high!}, text: "{low} to {high}"}]
       component: [{code: {text: count}, valueInteger: $count!}]
       note: [{text: $note}]
 """
@@ -203,7 +205,7 @@ def test_rows_that_belong_together_make_one_report_of_all_results(tmp_path):
     assert {one["subject"]["reference"] for one in (report, first, second)} == {f"Patient/{patient['id']}"}
     assert str(first["valueQuantity"]["value"]) == "5.10"
     assert first["referenceRange"] == [
-        {"low": {"value": Decimal("1.50"), "code": "mmol/L"}, "high": {"value": Decimal("9.0")}, "text": "1.50 to 9.0"}
+        {"low": {"value": Decimal("1.50"), "unit": "mmol/L"}, "high": {"value": Decimal("9.0")}, "text": "1.50 to 9.0"}
     ]
     assert first["component"] == [{"code": {"text": "count"}, "valueInteger": 3}]
     assert second["valueQuantity"] == {"value": Decimal("0.5"), "comparator": "<"}
@@ -390,3 +392,42 @@ def test_a_time_without_offset_where_no_zone_is_known_says_so(tmp_path):
     assert [(one.code, one.location) for one in local.findings] == [("time-without-zone", "at")]
     assert whole.findings == []
     assert whole.entries[0].resource["deceasedDateTime"] == "2026-01-02T03:04:05+00:00"
+
+
+@pytest.mark.parametrize(
+    ("point", "thousands", "cell", "wanted"),
+    [
+        (",", ".", "1.234,50", Decimal("1234.50")),
+        (",", ".", "12.345.678", Decimal(12345678)),
+        (",", ".", "-1.000", Decimal(-1000)),
+        (".", ",", "1,234.5", Decimal("1234.5")),
+        (".", "'", "1'000", Decimal(1000)),
+        (",", " ", " 1 000,5 ", Decimal("1000.5")),
+        (",", ".", "1.23", BAD),
+        (",", ".", "1.2345,0", BAD),
+        (",", ".", "12.34.567", BAD),
+        (".", ",", "1,234,5", BAD),
+        (",", ".", "", None),
+        (",", " ", "  ", None),
+    ],
+)
+def test_groups_of_three_digits_are_read_and_others_are_no_number(point, thousands, cell, wanted):
+    assert grouped(decimal(point), thousands, point)(cell) == wanted
+
+
+@pytest.mark.parametrize(
+    ("cell", "wanted"),
+    [
+        ("5,40", {"valueQuantity": {"value": Decimal("5.40"), "unit": "g", "system": UCUM, "code": "g"}}),
+        (
+            "<0,5",
+            {"valueQuantity": {"value": Decimal("0.5"), "comparator": "<", "unit": "g", "system": UCUM, "code": "g"}},
+        ),
+        ("7", {"valueQuantity": {"value": Decimal(7), "unit": "g", "system": UCUM, "code": "g"}}),
+        ("1.234", {"valueString": "1.234 g"}),
+        ("neg, s. Befund", {"valueString": "neg, s. Befund g"}),
+        (None, None),
+    ],
+)
+def test_a_result_with_a_decimal_comma_keeps_its_digits_and_one_that_is_ambiguous_its_text(cell, wanted):
+    assert lab_value_comma(cell, "g") == wanted

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from mappings.engine.model import Profile
-from tasks.errors import BadRecord
+from tasks.errors import BadRecord, ConfigError
 from tasks.model import BEGIN, Frame, Position
 from tasks.parse.csv import CsvFormat
 
@@ -239,3 +239,37 @@ def test_a_quoted_text_of_many_lines_is_one_cell_and_costs_no_more_than_its_leng
 def test_a_cell_closes_and_the_next_one_opens_on_a_line(tmp_path):
     data = b'id,name,note\n1,"a\nb","c\nd"\n2,"e\n""f""\n","g"\n'
     assert cells(made(tmp_path), data) == [[["1", "a\nb", "c\nd"]], [["2", 'e\n"f"\n', "g"]]]
+
+
+@pytest.mark.parametrize("size", [1, 3, 4096])
+def test_what_is_escaped_inside_of_quotes_is_itself(tmp_path, size):
+    form = made(tmp_path, "{escape: '\\'}")
+    data = b'id,name,note\n1,"a \\"b\\" \\\\","x\n\\"y"\n2,"\\\\","z ""w"""\n3,a\\b,\n'
+    assert cells(form, data, size) == [
+        [["1", 'a "b" \\', 'x\n"y']],
+        [["2", "\\", 'z "w"']],
+        [["3", "a\\b", ""]],
+    ]
+
+
+@pytest.mark.parametrize("escape", ["\\\\", "a", ",", '"'])
+def test_an_escape_that_cannot_be_one_is_told_when_the_map_is_loaded(tmp_path, escape):
+    with pytest.raises(ConfigError, match="escape"):
+        made(tmp_path, "{escape: '" + escape + "'}")
+
+
+@pytest.mark.parametrize(
+    ("name", "codec"),
+    [
+        ("utf-8-sig", "utf-8-sig"),
+        ("UTF_8", "utf-8"),
+        ("ISO-8859-1", "latin-1"),
+        ("windows-1252", "cp1252"),
+        ("iso-8859-15", "iso-8859-15"),
+        ("cp850", "cp850"),
+        ("utf16", "utf-16"),
+    ],
+)
+def test_encodings_are_known_by_the_names_that_people_write(tmp_path, name, codec):
+    data = "id,name,note\n1,é,ß\n".encode(codec)
+    assert cells(made(tmp_path, f"{{encoding: {name}}}"), data) == [[["1", "é", "ß"]]]

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from deployments.drafting.columns import look
+from deployments.drafting.csv import GUESS
 from deployments.drafting.write import draft
 from infra.dev.partners import MARKER_NAME, MARKER_NUMBER, big_hl7, big_ndjson, generate
 from mappings.engine.model import Profile
@@ -13,7 +14,9 @@ from tasks.convert.csv import CsvConverter
 from tasks.errors import ConfigError
 from tasks.feed import read
 from tasks.parse.csv import CsvFormat
+from tasks.pipeline import Pipeline
 from tasks.validate import validator
+from tests.unit.drafting.samples import SAMPLES
 
 DAY = generate(1, date(2026, 11, 19))
 
@@ -140,3 +143,78 @@ def test_a_patients_second_result_of_a_test_is_not_the_first_ones_correction(tmp
     later = data + b"1,Doe,GLU,4.9,2026-03-02 08:15\n"
     made = [entry.resource for frame in form.split([later]) for entry in converter.convert(form.parse(frame)).entries]
     assert len({one["id"] for one in made if one["resourceType"] == "Observation"}) == 3
+
+
+WANTED = {
+    "labs": {"Patient", "Observation"},
+    "befunde": {"Patient", "Observation"},
+    "encounters": {"Patient", "Encounter"},
+    "aufenthalte": {"Patient", "Encounter"},
+    "immunizations": {"Patient", "Immunization"},
+    "medications": {"Patient", "MedicationRequest"},
+    "no_header": {"Basic"},
+    "trailer": {"Observation"},
+}
+
+
+@pytest.mark.parametrize("name", SAMPLES)
+def test_a_draft_passes_the_check_and_converts_its_own_sample_without_a_mistake(tmp_path, name, monkeypatch):
+    sample = tmp_path / "sample.csv"
+    sample.write_bytes(SAMPLES[name])
+    mapping, feed = draft(sample, "north.rows", tmp_path / "out", "Europe/Berlin")
+    monkeypatch.setenv("SLUICE_FEEDS", str(tmp_path / "out"))
+    assert read(feed).name == "north.rows"
+    profile = read(feed).profile
+    pipeline = Pipeline(profile, "csv")
+    done = [pipeline.run(frame) for frame in pipeline.format.split([SAMPLES[name]])]
+    assert [finding for one in done for finding in one.conversion.findings] == []
+    made = [entry.resource for one in done for entry in one.conversion.entries]
+    assert {one["resourceType"] for one in made} == WANTED.get(name, {"Patient"})
+    assert GUESS in mapping.read_text()
+
+
+def made_of(folder, name):
+    sample = folder / "sample.csv"
+    sample.write_bytes(SAMPLES[name])
+    mapping, _ = draft(sample, "north.rows", folder / "out", "Europe/Berlin")
+    pipeline = Pipeline(Profile("p", str(mapping), "Europe/Berlin"), "csv")
+    done = [pipeline.run(frame) for frame in pipeline.format.split([SAMPLES[name]])]
+    return [[entry.resource for entry in one.conversion.entries] for one in done]
+
+
+def test_a_status_column_is_read_as_its_words_mean_for_what_the_rows_are(tmp_path):
+    for name, wanted in {
+        "labs": ["final", "final", "corrected", "preliminary"],
+        "encounters": ["finished", "arrived", "planned"],
+        "immunizations": ["completed", "not-done", "completed"],
+        "medications": ["active", "completed"],
+    }.items():
+        (tmp_path / name).mkdir()
+        assert [row[-1]["status"] for row in made_of(tmp_path / name, name)] == wanted
+
+
+def test_a_decimal_comma_becomes_a_number_with_its_digits(tmp_path):
+    values = [row[-1]["valueQuantity"]["value"] for row in made_of(tmp_path, "befunde")]
+    assert [str(value) for value in values] == ["5.4", "14.1", "0.93"]
+
+
+def test_names_of_another_language_are_understood(tmp_path):
+    (first,), _ = made_of(tmp_path, "patienten")
+    assert first["name"] == [{"family": "M\u00fcller", "given": ["J\u00fcrgen"]}]
+    assert (first["birthDate"], first["gender"]) == ("1960-12-31", "male")
+    assert first["address"][0]["postalCode"] == "01067"
+
+
+def test_a_code_that_is_no_known_word_is_never_written_into_a_draft(tmp_path):
+    data = b"PatientID,TestCode,Result,Status,Sex\n1,GLU,5,Zzyzx,Quux\n2,GLU,6,F,M\n"
+    text = drafted(tmp_path, "s.csv", data)["mapping"].read_text()
+    assert "Zzyzx" not in text
+    assert "Quux" not in text
+
+
+def test_resources_printed_over_lines_are_a_sample_too_and_tell_their_version(tmp_path):
+    one = {"resourceType": "Encounter", "id": "e", "status": "completed", "class": [{"text": "x"}]}
+    text = drafted(tmp_path, "one.json", json.dumps(one, indent=2).encode())["feed"].read_text()
+    assert "format: fhir-ndjson" in text
+    assert "fhir_version: 5.0.0" in text
+    assert "Encounter (1)" in text

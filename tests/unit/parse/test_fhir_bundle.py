@@ -65,6 +65,8 @@ def test_a_deleted_entry_is_its_type_and_id() -> None:
             "unsupported-method",
         ),
         ({"fullUrl": "urn:uuid:1"}, "no-resource"),
+        ({"resource": PATIENT, "request": {"method": "PUT", "url": "Patient/other"}}, "entry-url-differs"),
+        ({"resource": PATIENT, "request": {"method": "PUT", "url": "http://x/fhir/Group/p1"}}, "entry-url-differs"),
         ({"fullUrl": 5}, "not-an-entry"),
         ({"resource": 5}, "not-an-entry"),
         ({"resource": {"id": "x"}}, "not-a-resource"),
@@ -255,3 +257,35 @@ def test_an_entry_beyond_the_limit_is_not_held() -> None:
         tracemalloc.stop()
     assert refusal(frame) == "too-large"
     assert peak < 2_000_000
+
+
+@pytest.mark.parametrize("url", ["Patient/p1", "http://x/fhir/Patient/p1", "Patient?identifier=1", "/Patient/p1"])
+def test_an_entry_that_is_put_where_it_says_or_where_a_condition_says_is_taken(url: str) -> None:
+    (frame,) = frames(bundle({"resource": PATIENT, "request": {"method": "PUT", "url": url}}))
+    assert FORMAT.parse(frame).content == PATIENT
+
+
+def test_two_things_of_one_urn_are_not_mixed_up() -> None:
+    other = {"resourceType": "Basic", "id": "b"}
+    first, again, second = frames(
+        bundle(*({"fullUrl": "urn:uuid:b", "resource": one} for one in (PATIENT, PATIENT, other)))
+    )
+    assert FORMAT.parse(first).content == FORMAT.parse(again).content == PATIENT
+    assert refusal(second) == "duplicate-full-url"
+
+
+def test_an_entry_that_has_one_of_its_parts_twice_is_refused() -> None:
+    text = bundle({"resource": PATIENT}).replace(b'"resource"', b'"resource": {"resourceType": "Basic"}, "resource"')
+    assert [refusal(frame) for frame in frames(text)] == ["duplicate-key"]
+
+
+def test_what_another_sluice_marked_as_withdrawn_is_a_deletion() -> None:
+    mark = {"url": "urn:sluice:deleted", "valueBoolean": True}
+    said, unsaid = frames(
+        bundle(
+            {"resource": PATIENT, "extension": [mark]}, {"resource": PATIENT, "extension": [{**mark, "url": "urn:x"}]}
+        )
+    )
+    assert FORMAT.parse(said).content == {"resourceType": "Patient", "id": "p1"}
+    assert said.context["deletes"] == "Patient/p1"
+    assert "deletes" not in unsaid.context

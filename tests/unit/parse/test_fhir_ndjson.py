@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mappings.engine.json import dumps
 from mappings.engine.model import Profile
 from tasks.errors import BadRecord
 from tasks.model import Frame
@@ -132,3 +133,71 @@ def test_a_source_is_not_read_further_than_asked() -> None:
 
     assert len(list(islice(FORMAT.split(file()), 3))) == 3
     assert len(taken) <= 4
+
+
+PRINTED = b'{\n  "resourceType": "Patient",\n  "id": "9",\n  "name": [\n    {"family": "x"}\n  ]\n}\n'
+
+
+@pytest.mark.parametrize("end", [b"\n", b"\r\n"])
+@pytest.mark.parametrize("size", [1, 30, 1000])
+def test_resources_that_are_printed_over_lines_are_read_and_reading_goes_on_at_each(size: int, end: bytes) -> None:
+    data = b"\xef\xbb\xbf\n" + (PRINTED + b"\n" + PRINTED.replace(b"9", b"8") + PLAIN).replace(b"\n", end)
+    found = frames(data, size)
+    assert [(f.location, FORMAT.parse(f).content["id"]) for f in found] == [
+        ("resource 1", "9"),
+        ("resource 2", "8"),
+        ("resource 3", "2"),
+    ]
+    for done, frame in enumerate(found, 1):
+        position = frame.next
+        assert list(FORMAT.split([data[position.offset :]], position)) == found[done:]
+
+
+def test_a_printed_resource_that_is_cut_short_says_so() -> None:
+    whole, cut = frames(PRINTED + PRINTED[:-5])
+    assert FORMAT.parse(whole).content["id"] == "9"
+    assert code(cut) == "truncated"
+
+
+@pytest.mark.parametrize("rest", [b"]", b",", b"}\n", b"x"])
+def test_what_stands_between_printed_resources_is_refused_and_they_are_not(rest: bytes) -> None:
+    found = frames(PRINTED + rest + PRINTED)
+    assert FORMAT.parse(found[0]).content["id"] == "9"
+    assert any(code(one) == "not-json" for one in found[1:])
+
+
+@pytest.mark.parametrize(
+    ("text", "path"),
+    [
+        (b'{"resourceType":"Patient","id":"1","id":"2"}', "Patient.id"),
+        (b'{"resourceType":"Patient","name":[{"family":"a"},{"family":"a","family" : "a"}]}', "Patient.name[1].family"),
+        (b'{"resourceType" :"Patient","id" :"1", "active" : true,"id":"2"}', "Patient.id"),
+        (b'{"resourceType":"Patient","resourceType":"Patient"}', "Patient.resourceType"),
+        (b'{"resourceType":"Patient","a b":1,"a b":2}', "Patient"),
+        (b'{"resourceType":"Patient","id":"1","id":"\\u0022:"}', "Patient.id"),
+        (b'{"resourceType":"Patient","language":"a","l\\u0061nguage":"b"}', "Patient.language"),
+    ],
+)
+def test_a_name_that_stands_twice_is_refused_at_its_place(text: bytes, path: str) -> None:
+    with pytest.raises(BadRecord) as caught:
+        FORMAT.parse(frames(text)[0])
+    assert [(one.code, one.location) for one in caught.value.findings] == [("duplicate-key", path)]
+
+
+@pytest.mark.parametrize("text", ['"\\u0022:"', '"\\":\\":"', '"a\\" : b"', '{"value" : "x"}', '[{"a":1},{"a":1}]'])
+def test_what_looks_like_a_name_is_not_taken_for_one(text: str) -> None:
+    data = b'{"resourceType":"Patient","x":' + text.encode() + b"}"
+    assert FORMAT.parse(frames(data)[0]).content["resourceType"] == "Patient"
+
+
+@pytest.mark.parametrize("number", ["1.10", "1E-20", "0.000", "123456789012345678.90", "-5", "100"])
+def test_a_number_keeps_its_digits(number: str) -> None:
+    data = b'{"resourceType":"Observation","value":' + number.encode() + b"}"
+    content = FORMAT.parse(frames(data)[0]).content
+    assert dumps(content) == data
+
+
+@pytest.mark.parametrize("number", ["1e-99999", "1E-999999999", "0." + "0" * 5000 + "1"])
+def test_a_number_that_no_store_keeps_is_refused(number: str) -> None:
+    data = b'{"resourceType":"Observation","value":' + number.encode() + b"}"
+    assert code(frames(data, limit=10_000)[0]) == "number-out-of-range"

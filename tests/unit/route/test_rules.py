@@ -8,7 +8,7 @@ from tasks.errors import ConfigError
 from tasks.feed import Rule
 from tasks.model import BEGIN, Frame
 from tasks.parse.hl7v2 import Hl7v2Format
-from tasks.route.rules import Decision, compile_rules
+from tasks.route.rules import Decision, RouteMistake, compile_rules
 
 MESSAGE = b"""MSH|^~\\&|LAB|NMC|HUB|HUB|20260309||ORU^R01^ORU_R01|1|P|2.5.1
 PID|1||100482^^^NORTHSIDE^MR~R284001^^^RIVERSIDE^PI||Doe^Jane||19800101|F
@@ -114,3 +114,22 @@ def test_what_no_rule_takes_is_dropped_with_a_reason() -> None:
 def test_what_is_no_condition_is_told_with_the_forms_that_there_are(when: str) -> None:
     with pytest.raises(ConfigError, match=r"is not a condition; write `MSH-9\.1 = ORU`"):
         decide(Rule(when=when, to=("ehr",)))
+
+
+@pytest.mark.parametrize(
+    ("format_name", "when", "said"),
+    [
+        ("fhir-ndjson", "PID-3 valued", "`PID-3` is a field of HL7 v2, and the feed's format is fhir-ndjson"),
+        ("fhir-bundle", "status = final and OBX[2]-5.1 = x", "write elements of the resource"),
+        ("hl7v2", "Patient.gender = male", "`Patient.gender` is not a field of HL7 v2: write `MSH-9.1`"),
+        ("hl7v2", "Observation: status = 'final'", "is not a"),
+    ],
+)
+def test_a_reference_that_the_format_cannot_have_is_refused_before_a_record_comes(
+    format_name: str, when: str, said: str
+) -> None:
+    rules = [Rule(to=("warehouse",)), Rule(when=when, to=("ehr",))]
+    with pytest.raises(RouteMistake) as caught:
+        compile_rules(rules, None, format_name)
+    assert caught.value.rules == (1,)
+    assert said in caught.value.problems[0]

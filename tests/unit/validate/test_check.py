@@ -29,11 +29,15 @@ def found(resource: Any, version: Any = "4.0.1") -> list[tuple[str, str]]:
         {**PATIENT, "_birthDate": {"extension": [{"url": "http://x", "valueCode": "unknown"}]}},
         {**PATIENT, "name": [{"given": ["A", None], "_given": [None, {"id": "x"}]}]},
         {**PATIENT, "multipleBirthInteger": 0, "active": False},
-        {**PATIENT, "contained": [{**OBSERVATION, "id": "o"}]},
+        {**PATIENT, "contained": [{**OBSERVATION, "id": "o", "subject": {"reference": "#"}}]},
         {**OBSERVATION, "valueQuantity": {"value": Decimal("5.10")}},
         {**OBSERVATION, "valueQuantity": {"value": Decimal("1E-20")}},
         {**OBSERVATION, "valueQuantity": {"value": 7}},
-        {"resourceType": "Observation", "code": {"text": "x"}, "_status": {"extension": [{"url": "http://x"}]}},
+        {
+            "resourceType": "Observation",
+            "code": {"text": "x"},
+            "_status": {"extension": [{"url": "http://x", "valueCode": "y"}]},
+        },
         {
             **CONDITION,
             "clinicalStatus": {"coding": [{"system": "x", "code": "y"}, {"system": SYSTEM, "code": "active"}]},
@@ -106,8 +110,8 @@ def test_a_valid_resource_has_no_findings(resource: dict[str, Any]) -> None:
         ),
         (
             {**PATIENT, "contained": [{**PATIENT, "contained": [PATIENT]}]},
-            "fhir-contained",
-            "Patient.contained[0].contained",
+            "fhir-invariant-dom-2",
+            "Patient",
         ),
         (
             {"resourceType": "Bundle", "type": "batch", "entry": [{}, {"resource": {**PATIENT, "gender": "m"}}]},

@@ -24,8 +24,6 @@ def findings(reference: str) -> list[tuple[str, str]]:
         "Group/a-b.C",
         "Patient/1/_history/2",
         "Patient?identifier=http://example.org|1",
-        "#contained",
-        "#",
         "urn:uuid:c757873d-ec9a-4326-a141-556f43239520",
         "urn:oid:1.2.3",
         "http://example.org/fhir/Patient/1",
@@ -82,3 +80,8 @@ def test_r4_and_r5_differ_where_the_standard_does() -> None:
     group["membership"] = "enumerated"
     del group["actual"]
     assert validator("5.0.0").check(group) == ()
+
+
+@pytest.mark.parametrize("reference", ["#contained", "#"])
+def test_a_reference_to_nothing_contained_is_refused(reference: str) -> None:
+    assert findings(reference) == [("fhir-invariant-ref-1", "Encounter.subject")]
