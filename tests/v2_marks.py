@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import date, timedelta
 from typing import Any
 
@@ -19,10 +19,14 @@ _DATES = {"DT", "DTM", "TS", "TSC"}
 
 
 class Marked:
-    """A message of `structure` and what was planted: (`PID-5.1`, the marker as it should come out)."""
+    """A message of `structure` and what was planted: (`PID-5.1`, the marker as it should come out).
 
-    def __init__(self, structure: str, version: str, repetitions: int = 1) -> None:
+    `trimmings` follow the markers of texts in turn: escape sequences, say.
+    """
+
+    def __init__(self, structure: str, version: str, repetitions: int = 1, trimmings: Sequence[str] = ("",)) -> None:
         self.words = dictionary(version)
+        self.trimmings = trimmings
         self.repetitions = repetitions
         self.marks: list[tuple[str, str]] = []
         counts: Counter[str] = Counter()
@@ -72,7 +76,7 @@ class Marked:
             return self.marks[-1][1].replace(":", "")
         mark = str(7_000_000 + number) if datatype in {"NM", "SI"} else f"M{number}x"
         self.marks.append((place, mark))
-        return mark
+        return mark if datatype in {"NM", "SI"} else f"{mark}{self.trimmings[number % len(self.trimmings)]}"
 
 
 def _flat(items: Any) -> Iterator[str]:

@@ -10,7 +10,7 @@ from mappings.engine.keys import text_of
 from mappings.engine.primitives import number
 from mappings.engine.protocols import CLEAR, Components, Segment
 from mappings.engine.registry import composite, segment, text
-from mappings.engine.run import Node
+from mappings.engine.run import ALTERNATE, Node
 from mappings.engine.systems import code_system
 
 if TYPE_CHECKING:
@@ -176,9 +176,10 @@ def _status(known: dict[str, str], system: str, c: Components, run: Run, at: str
     code, shown = text_of(c, 1), text_of(c, 2)
     target = known.get(code.lower()) or known.get(shown.lower())
     if target is None:
-        if code or shown:
-            run.unmapped(system, "", code or shown, at)
-        return None
+        if not code and not shown:
+            return None
+        run.unmapped(system, "", code or shown, at)
+        return {"extension": [{"url": ALTERNATE, "valueCodeableConcept": run.maps["CWE[CodeableConcept]"](c, run, at)}]}
     return {"coding": [{"system": f"{_HL7}{system}", "code": target}], **({"text": shown} if shown else {})}
 
 

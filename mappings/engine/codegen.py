@@ -173,7 +173,7 @@ def wrap_inner(row: Row, expression: str, constants: dict[str, Any]) -> str:
     """Return the literal of a list's element: constants, and `expression` at the inner path."""
     element: dict[str, Any] = nested(row.said[-1].type, constants) if constants else {}
     if not row.inner:
-        return f"{{**{expression}, **{element!r}}}" if element else expression
+        return f"with_constants({expression}, {element!r})" if element else expression
     marker = "\0"
     node = element
     for step in row.inner[:-1]:

@@ -315,7 +315,7 @@ def _step(plan: Plan, row: Line, homes: dict[str, str], units: dict[str, Unit], 
     step = Step(
         label,
         type_name,
-        homes.get(label, "segment"),
+        "segment" if values.get("anew") == "here" else homes.get(label, "segment"),
         str(map_name or ""),
         None,
         when,
@@ -323,6 +323,7 @@ def _step(plan: Plan, row: Line, homes: dict[str, str], units: dict[str, Unit], 
         links,
         listed,
         use=bool(values.get("use")),
+        anew=bool(values.get("anew")),
     )
     steps.append(step)
 

@@ -37,7 +37,24 @@ def _roots(line: str) -> set[str]:
 
 
 def _of_segments(line: str) -> bool:
-    return all("-" in word for word in line.split() if not word.startswith("id("))
+    words = _MAKER.sub("", line).split()
+    return all("-" in word for word in words if not word.startswith("id("))
+
+
+_MAKER = re.compile(r"([A-Z][A-Z0-9]{2}): ")
+
+
+def _of_maker(line: str) -> Key:
+    """Return the key of a line; one that begins with `DG1:` names what a DG1 makes, and nothing else.
+
+    Without that a problem (PRB) would be named by the diagnosis that stands before it.
+    """
+    found = _MAKER.match(line)
+    key = compile_key(_MAKER.sub("", line), _field)
+    if found is None:
+        return key
+    maker = found.group(1)
+    return lambda run, here: key(run, here) if here is None or here.name == maker else None
 
 
 def _component(unit: Unit) -> Callable[[Reference], Get]:
@@ -68,7 +85,7 @@ def segment_keys(kinds: dict[str, Kind], problems: list[str]) -> tuple[dict[str,
     for name, kind in kinds.items():
         try:
             lines = [line for line in kind.keys if _of_segments(line)]
-            keys[name] = [compile_key(line, _field) for line in lines]
+            keys[name] = [_of_maker(line) for line in lines]
             if kind.repeat and kind.repeat != "count":
                 repeats[name] = compile_key(kind.repeat, _field)
         except Mistake as mistake:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from mappings.engine.attachments import attachment_of, media_type, pointer_of
@@ -39,7 +40,13 @@ def order_pointer_filler(c: Components, run: Run, at: str, table: Any = None) ->
 @composite("authentication", "Extension")
 def authentication(c: Components, run: Run, at: str, table: Any = None) -> dict[str, Any] | None:
     """TXA-22 (PPN): who authenticated the document and when (PPN.15); the other components are those of an XCN."""
+    before = len(run.conversion.findings)
     who = run.maps["XCN[Practitioner]"]([*c[:14], *c[15:]], run, at)
+    place = run.location(at)
+    for number, found in enumerate(run.conversion.findings[before:], before):
+        comp = int(found.location.removeprefix(f"{place}.").partition(".")[0])
+        if comp > 14:
+            run.conversion.findings[number] = replace(found, location=f"{place}.{comp + 1}")
     when = run.date_time(text_of(c, 15), f"{at}.15")
     inner = [{"url": "who", "valueReference": who}] if who else []
     inner += [{"url": "when", "valueDateTime": when}] if when else []

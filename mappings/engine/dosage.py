@@ -5,11 +5,12 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
+from mappings.engine.helpers import valued
 from mappings.engine.keys import text_of
 from mappings.engine.observations import unit_of
-from mappings.engine.orders import duration_of, timing_from_tq1, timing_of
+from mappings.engine.orders import OF_TQ, duration_of, timing_from_tq1, timing_of, timing_priority
 from mappings.engine.primitives import number
-from mappings.engine.protocols import CLEAR, Segment
+from mappings.engine.protocols import CLEAR, Components, Segment
 from mappings.engine.registry import segment
 from mappings.engine.run import Node, put
 
@@ -64,6 +65,10 @@ def dosage(seg: Segment, run: Run, target: Any) -> None:
     """
     base = _base(seg, run)
     timings, routes = _timings(seg, run), _routes(seg, run)
+    if "doseAndRate" in base and any("doseAndRate" in timing for timing in timings):
+        _quantity_outranked(seg, run)
+    if isinstance(target, Node):
+        _priority(seg, run, target)
     instructions = []
     for place, timing in enumerate(timings, 1):
         order = {"sequence": place} if len(timings) > 1 else {}
@@ -75,6 +80,23 @@ def dosage(seg: Segment, run: Run, target: Any) -> None:
         say(target, f"{seg.name}-dose", "dosageInstruction", instructions)
 
 
+def _priority(seg: Segment, run: Run, target: Node) -> None:
+    """Say the priority of the timing before TQ1: of RXE-1, else of ORC-7."""
+    for old, at in ((seg if seg.name == "RXE" else None, 1), (run.scope.segment("ORC"), 7)):
+        if run.scope.segment("TQ1") is None and old is not None and valued(old, at):
+            with run.reading(old):
+                timing_priority(old.field(at)[0], run, target, f"{old.name}-{at}")
+            return
+
+
+def _quantity_outranked(seg: Segment, run: Run) -> None:
+    """Note the quantity of a timing beside the dose of the drug's own segment."""
+    for one in below(seg, run, "TQ1"):
+        with run.reading(one):
+            if valued(one, 2):
+                run.find("outranked", "2", "information")
+
+
 def _joined(*parts: dict[str, Any]) -> dict[str, Any]:
     """Return the parts as one, their additional instructions in a row, their texts one below the other."""
     result: dict[str, Any] = {}
@@ -84,6 +106,9 @@ def _joined(*parts: dict[str, Any]) -> dict[str, Any]:
                 result[name] = [*result.get(name, []), *value]
             elif name == "text" and name in result:
                 result[name] = f"{result[name]}\n{value}"
+            elif name == "doseAndRate" and name in result:
+                # What the drug's own segment says of the dose goes before the quantity of a timing.
+                continue
             else:
                 result[name] = value
     return result
@@ -122,6 +147,8 @@ def _dose(seg: Segment, run: Run) -> dict[str, Any] | None:
         found["doseRange"] = {"low": {"value": low, **unit}, "high": {"value": high, **unit}}
     elif low is not None or high is not None:
         found["doseQuantity"] = {"value": low if low is not None else high, **unit}
+    elif unit:
+        run.find("component-not-carried", str(unit_at))
     _rate(seg, run, found)
     return found if len(found) > 1 else None
 
@@ -135,7 +162,11 @@ def _rate(seg: Segment, run: Run, found: dict[str, Any]) -> None:
     rate, units = _number(seg, run, rate_at), seg.field(unit_at)
     if rate is not None:
         found["rateQuantity"] = {"value": rate, **(unit_of(units[0], run, str(unit_at)) if units else {})}
+        if valued(seg, per_at):
+            run.find("outranked", str(per_at), "information")
         return
+    if valued(seg, unit_at):
+        run.find("component-not-carried", str(unit_at))
     time = duration_of(said(seg, per_at)) if said(seg, per_at) else None
     if time and "doseQuantity" in found:
         found["rateRatio"] = {"numerator": found["doseQuantity"], "denominator": time}
@@ -153,17 +184,46 @@ def _number(seg: Segment, run: Run, at: int) -> Decimal | None:
 
 def _timings(seg: Segment, run: Run) -> list[dict[str, Any]]:
     found = [one for tq1 in below(seg, run, "TQ1") if (one := _of_tq1(tq1, run))]
-    if found:
-        return found
-    order = run.scope.segment("ORC")
-    for old, at in ((seg if seg.name == "RXE" else None, 1), (order, 7)):
-        for c in old.field(at) if old is not None else ():
-            timing = timing_of(c, run, str(at))
-            if timing:
-                found.append({"timing": timing})
-        if found:
-            return found
-    return [{}]
+    for old, at in ((seg if seg.name == "RXE" else None, 1), (run.scope.segment("ORC"), 7)):
+        if old is None or not valued(old, at):
+            continue
+        with run.reading(old):
+            if found:
+                outranked_field(run, seg, old, at)
+            else:
+                found = [one for c in old.field(at) if (one := _of_tq(c, run, str(at)))]
+    return found or [{}]
+
+
+def outranked_field(run: Run, seg: Segment, old: Segment, at: int) -> None:
+    """Note a timing that another field says anew, unless it says the same in the same words."""
+    if old is seg or seg.name != "RXE" or seg.field(1) != old.field(at):
+        run.find("outranked", str(at), "information")
+
+
+def _of_tq(c: Components, run: Run, at: str) -> dict[str, Any]:
+    """Return what a TQ, the timing before TQ1, says of a dosage: quantity (1), timing, condition (7), text (8)."""
+    timing = timing_of(c, run, at)
+    result: dict[str, Any] = {"timing": timing} if timing else {}
+    if text_of(c, 1):
+        amount = number(text_of(c, 1))
+        if amount is None:
+            run.find("not-a-number", f"{at}.1")
+        else:
+            result["doseAndRate"] = [_ordered(amount, text_of(c, 1, 2))]
+    if text_of(c, 7):
+        result["additionalInstruction"] = [{"text": text_of(c, 7)}]
+    if text_of(c, 8):
+        result["text"] = text_of(c, 8)
+    if "PRN" in {text_of(c, 2).upper()[:3], text_of(c, 6).upper()}:
+        result["asNeededBoolean"] = True
+    run.rest(c, OF_TQ, at)
+    return result
+
+
+def _ordered(amount: Decimal, unit: str) -> dict[str, Any]:
+    kind = {"coding": [{"system": "http://terminology.hl7.org/CodeSystem/dose-rate-type", "code": "ordered"}]}
+    return {"type": kind, "doseQuantity": {"value": amount, **({"unit": unit} if unit else {})}}
 
 
 def _of_tq1(tq1: Segment, run: Run) -> dict[str, Any]:
@@ -171,6 +231,13 @@ def _of_tq1(tq1: Segment, run: Run) -> dict[str, Any]:
     with run.reading(tq1):
         timing = timing_from_tq1(tq1, run)
     result: dict[str, Any] = {"timing": timing} if timing else {}
+    with run.reading(tq1):
+        for c in tq1.field(2)[:1]:
+            dose = run.maps["CQ[Quantity]"](c, run, "2")
+            if dose and "value" in dose:
+                result["doseAndRate"] = [{**_ordered(dose["value"], ""), "doseQuantity": dose}]
+            elif dose:
+                run.find("component-not-carried", "2")
     if said(tq1, 10):
         result["additionalInstruction"] = [{"text": said(tq1, 10)}]
     if said(tq1, 11):

@@ -11,7 +11,7 @@ from mappings.engine.conditions import Reference
 from mappings.engine.elements import resolve
 from mappings.engine.emit import Put, Shop, field_term, guarded, place_of, put_dict, resolved, write_value
 from mappings.engine.errors import Mistake, nearest
-from mappings.engine.outranked import elsewhere, note_field, note_rest
+from mappings.engine.outranked import elsewhere, note_field, note_rest, note_whole
 from mappings.engine.protocols import CLEAR
 from mappings.engine.registry import FUNCTIONS
 
@@ -251,6 +251,7 @@ def _whole_row(unit: Unit, shop: Shop, row: Row) -> None:
     writer = shop.writer
     when = codegen.condition(row.line, field_term(unit))
     if when:
+        note_whole(unit, shop, row, when)
         writer.add(f"if {when}:")
         writer.depth += 1
     name = row.line.values.get("as")

@@ -80,6 +80,20 @@ def element(target: dict[str, Any], path: str, index: int) -> dict[str, Any]:
     return made
 
 
+def with_constants(value: dict[str, Any], constants: dict[str, Any]) -> dict[str, Any]:
+    """Return `value` with a row's constants; what it says itself of the same element (a type in CX.5) stays behind."""
+    result = {**value}
+    for name, constant in constants.items():
+        have = value.get(name)
+        if isinstance(constant, dict) and isinstance(have, dict):
+            result[name] = with_constants(have, constant)
+        elif isinstance(constant, list) and isinstance(have, list):
+            result[name] = [*constant, *(one for one in have if one not in constant)]
+        else:
+            result[name] = constant
+    return result
+
+
 def append(target: dict[str, Any], name: str, value: Any) -> None:
     """Append to a list that other messages may share."""
     target[name] = [*target.get(name, ()), value]
@@ -99,5 +113,6 @@ NAMES: dict[str, Any] = {
     "value_of": value_of,
     "valued": valued,
     "whole": whole,
+    "with_constants": with_constants,
     "within": within,
 }

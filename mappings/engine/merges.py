@@ -54,13 +54,9 @@ _USED = {
 """The fields of MRG that an event speaks of; the others are noted."""
 
 
-def _prior(seg: Segment, run: Run) -> tuple[int, Repetitions]:
+def _prior(seg: Segment, run: Run) -> Repetitions:
     """Return the field that names the prior patient: MRG-1, else MRG-4, else MRG-2."""
-    for number in (1, 4, 2):
-        field = seg.field(number)
-        if field and choose_patient(run, field):
-            return number, field
-    return 1, ()
+    return next((field for at in (1, 4, 2) if choose_patient(run, field := seg.field(at))), ())
 
 
 def _node(run: Run, label: str, type_name: str, found: tuple[bool, list[str]]) -> Node:
@@ -72,12 +68,12 @@ def _node(run: Run, label: str, type_name: str, found: tuple[bool, list[str]]) -
 
 
 def _prior_patient(seg: Segment, run: Run) -> Node | None:
-    number, field = _prior(seg, run)
-    found = choose_patient(run, field) if field else None
+    found = choose_patient(run, _prior(seg, run))
     if found is None:
         return run.find("nothing-to-merge", "1")
     node = _node(run, "Patient:prior", "Patient", found)
-    _identifiers(node, f"MRG-{number}", field, run, str(number))
+    for at in (1, 2, 4):
+        _identifiers(node, f"MRG-{at}", seg.field(at), run, str(at))
     name = seg.field(7)
     names = [value for c in name if (value := run.maps["XPN[HumanName]"](c, run, "7"))]
     if names:

@@ -20,7 +20,9 @@ from mappings.engine.run import Node, Run, Scope, put
 from mappings.engine.script import script_of
 from mappings.engine.source import Line
 
-KEYS = frozenset({"segment", "to", "map", "when", "link", "listed", "after", "run", "events", "drop", "use", "takes"})
+KEYS = frozenset({
+    "segment", "to", "map", "when", "link", "listed", "after", "run", "events", "drop", "use", "takes", "anew",
+})  # fmt: skip
 SCOPE_KEYS = frozenset({"starts", "within", "has", "ends", "knows"})
 
 
@@ -60,6 +62,8 @@ class Step:
     """Only where the label is in scope already."""
     carries: frozenset[int] = frozenset()
     """The fields that are heard where this row speaks."""
+    anew: bool = False
+    """A second segment in a scope speaks of the thing that its own key names; of a scope of its own, each does."""
 
 
 @dataclass(slots=True)
@@ -208,7 +212,7 @@ def _do(step: Step, run: Run, seg: Segment, make: Callable[[Run, Step, Segment],
         run.later.append((run.scope, seg, step.action))
         return
     node = run.scope.find(step.label)
-    if node is None:
+    if node is None or (step.anew and (seg.ordinal > 1 or step.scope == "segment")):
         if step.use:
             run.waiting.append((run.scope, seg, step))
             return

@@ -38,22 +38,32 @@ def unit_of(components: Components | None, run: Run, at: str = "6") -> dict[str,
 
 
 def _unit(components: Components, run: Run, at: str, table: Any = None) -> dict[str, Any]:
+    unit, said = _chosen(components, run)
+    if len(components) > 1:
+        run.rest(components, said, at)
+    return unit
+
+
+def _chosen(components: Components, run: Run) -> tuple[dict[str, Any], frozenset[int]]:
+    """Return the unit that a CWE names, and the components that say it.
+
+    Of its codings the one of UCUM, wherever it stands, else the first; a code without its system is said by the text.
+    """
     if len(components) == 1:
         code = text_of(components, 1)
-        return {"unit": code} if code else {}
-    code, text, system = text_of(components, 1), text_of(components, 2), text_of(components, 3)
-    if not code and not text:
-        code, text, system = (text_of(components, comp) for comp in (4, 5, 6))
-        run.rest(components, _OTHER_UNIT, at)
-    else:
-        run.rest(components, _UNIT if (code and system) or not text else _UNIT_TEXT, at)
-    unit: dict[str, Any] = {}
-    if text or code:
-        unit["unit"] = text or code
-    if code and system:
-        unit["system"] = code_system(system) or run.local_system(system)
-        unit["code"] = code
-    return unit
+        return {"unit": code} if code else {}, _FIRST
+    found = [at for at in (1, 4, 10) if text_of(components, at) or text_of(components, at + 1)]
+    if not found:
+        text = text_of(components, 9)
+        return {"unit": text} if text else {}, frozenset({9})
+    ucum = (at for at in found if text_of(components, at) and code_system(text_of(components, at + 2)) == UCUM)
+    at = next(ucum, found[0])
+    code, text, system = (text_of(components, at + step) for step in range(3))
+    unit: dict[str, Any] = {"unit": text or code}
+    if not code or not system:
+        return unit, frozenset({at + 1 if text else at})
+    unit.update(system=code_system(system) or run.local_system(system), code=code)
+    return unit, frozenset({at, at + 1, at + 2})
 
 
 @finish("unit-of-quantity")
@@ -63,8 +73,7 @@ def unit_of_quantity(c: Components, run: Run, at: str, table: Any, value: dict[s
         value.update(_unit([[sub] for sub in c[1]], run, f"{at}.2"))
 
 
-_UNIT, _UNIT_TEXT, _OTHER_UNIT = frozenset({1, 2, 3, 9}), frozenset({2, 9}), frozenset({4, 5, 6, 9})
-"""What a Quantity's unit says of a CWE; a code without its system is said by the text alone."""
+_FIRST = frozenset({1})
 
 
 def quantity(value: str, comparator: str, unit: dict[str, Any]) -> dict[str, Any] | None:
@@ -231,11 +240,13 @@ def observation_value(seg: Segment, run: Run, target: dict[str, Any]) -> None:
     """
     field = seg.field(5)
     kind = seg.value(2)
-    unit = _around(seg, run, target)
+    unit, more = _around(seg, run, target)
     if kind == "NM" and len(field) == 1 and len(field[0]) == 1 and len(field[0][0]) == 1:
         amount = number(field[0][0][0])
         if amount is not None:
             target["valueQuantity"] = {"value": amount, **unit}
+            if more:
+                _unit_alone(seg, run, target)
             return
     if not field or not any(map(any, field)):
         _unit_alone(seg, run, target)
@@ -256,34 +267,38 @@ def observation_value(seg: Segment, run: Run, target: dict[str, Any]) -> None:
         _put(target, convert(field[0], run, unit))
     else:
         _several(field, convert, run, unit, target)
-    if convert not in _MEASURES:
+    if more or convert not in _MEASURES:
         _unit_alone(seg, run, target)
 
 
 def _unit_alone(seg: Segment, run: Run, target: dict[str, Any]) -> None:
-    """OBX-6 where the value takes no unit: kept beside it, for it says what the text means."""
+    """OBX-6 where the value takes no unit, or not all of it: kept beside it, for it says what the text means."""
     units = seg.field(6)
     concept = run.maps["CWE[CodeableConcept]"](units[0], run, "6") if units else None
     if concept:
         target.setdefault("extension", []).append({"url": UNIT, "valueCodeableConcept": concept})
 
 
-def _around(seg: Segment, run: Run, target: dict[str, Any]) -> dict[str, Any]:
-    """Return the unit in OBX-6 and set the reference ranges in OBX-7; an analyte brings both in the same words."""
+def _around(seg: Segment, run: Run, target: dict[str, Any]) -> tuple[dict[str, Any], bool]:
+    """Return the unit in OBX-6, and whether there is more in it than the unit says; set the reference ranges in OBX-7.
+
+    An analyte brings both fields in the same words.
+    """
     texts = seg.texts
     units, ranges = texts[6] if len(texts) > 6 else "", texts[7] if len(texts) > 7 else ""
     known = run.recall.words["OBX-6, OBX-7"]
     key = (units, ranges)
-    found: tuple[dict[str, Any], list[Any]] | None = known.get(key)
+    found: tuple[dict[str, Any], bool, list[Any]] | None = known.get(key)
     if found is None:
         field, before = seg.field(6), len(run.conversion.findings)
-        unit = unit_of(field[0], run) if field else {}
-        found = unit, _ranges(seg.field(7), unit)
+        unit, said = _chosen(field[0], run) if field else ({}, _FIRST)
+        more = any(at not in said and any(part) for at, part in enumerate(field[0] if field else (), 1))
+        found = unit, more, _ranges(seg.field(7), unit)
         if len(units) + len(ranges) <= _LONGEST and before == len(run.conversion.findings):
             known[key] = found
-    if found[1]:
-        target["referenceRange"] = [*target.get("referenceRange", ()), *found[1]]
-    return found[0]
+    if found[2]:
+        target["referenceRange"] = [*target.get("referenceRange", ()), *found[2]]
+    return found[0], found[1]
 
 
 _LONGEST = 200

@@ -7,6 +7,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from mappings.engine import times
+from mappings.engine.helpers import valued
 from mappings.engine.keys import text_of
 from mappings.engine.people import V2_0443, role_of
 from mappings.engine.primitives import number
@@ -110,7 +111,8 @@ _PRIORITIES = {
 
 _TIMED = re.compile(r"T[SMHDWL]\d+|[SAR].")
 """A priority with its time (TH2: within two hours)."""
-_OF_ORDER = frozenset({1, 2, 3, 4, 5, 6, 7, 8, 12})
+OF_TQ = frozenset({1, 2, 3, 4, 5, 6, 7, 8, 12})
+"""The components of a TQ that an order carries."""
 
 
 def alternate(system: str, code: str) -> dict[str, Any]:
@@ -125,6 +127,10 @@ def quantity_timing(seg: Segment, run: Run, target: Node) -> None:
     number_, field = (7, seg.field(7)) if seg.name == "ORC" else (27, seg.field(27))
     if not field:
         return
+    if run.scope.segment("TQ1") is not None:
+        if valued(seg, number_):
+            run.find("outranked", str(number_), "information")
+        return
     if len(field) > 1:
         run.find("repetition-not-carried", str(number_))
     c, slot, at = field[0], f"{seg.name}-{number_}", str(number_)
@@ -137,16 +143,21 @@ def quantity_timing(seg: Segment, run: Run, target: Node) -> None:
     if amount is not None:
         unit = text_of(c, 1, 2)
         target.say(slot, "quantityQuantity", {"value": amount, **({"unit": unit} if unit else {})})
+    timing_priority(c, run, target, slot)
+    run.rest(c, OF_TQ, at)
+    note = "; ".join(part for part in (text_of(c, 7), text_of(c, 8)) if part)
+    if note:
+        target.say(slot, "note", [{"text": note}])
+
+
+def timing_priority(c: Components, run: Run, target: Node, slot: str) -> None:
+    """Say the priority in TQ.6; one with a time (TH2) is its letter, an unknown one is kept beside the element."""
     code = text_of(c, 6) if text_of(c, 6) in _PRIORITIES or not _TIMED.fullmatch(text_of(c, 6)) else text_of(c, 6)[:1]
     if code in _PRIORITIES:
         target.say(slot, "priority", _PRIORITIES[code])
     elif code:
-        run.unmapped("ExtendedPriorityCodes", f"{_V2}0485", code, f"{at}.6")
+        run.unmapped("ExtendedPriorityCodes", f"{_V2}0485", code, f"{slot.partition('-')[2]}.6")
         target.say(slot, "_priority", alternate(f"{_V2}0485", code))
-    run.rest(c, _OF_ORDER, at)
-    note = "; ".join(part for part in (text_of(c, 7), text_of(c, 8)) if part)
-    if note:
-        target.say(slot, "note", [{"text": note}])
 
 
 @composite("parent-order", "Reference")
@@ -253,16 +264,17 @@ def _reach(seg: Segment, run: Run, pointer: dict[str, str], kind: str, address: 
 
 _MINUTES = {"s": Decimal(1) / 60, "min": Decimal(1), "h": Decimal(60), "d": Decimal(1440), "wk": Decimal(10080)}
 _WORDS = {
-    "sec": "s", "second": "s", "seconds": "s", "minute": "min", "minutes": "min", "hr": "h", "hour": "h", "hours": "h",
-    "day": "d", "days": "d", "week": "wk", "weeks": "wk", "month": "mo", "months": "mo", "year": "a", "years": "a",
+    "sec": "s", "secs": "s", "second": "s", "seconds": "s", "mins": "min", "minute": "min", "minutes": "min",
+    "hr": "h", "hrs": "h", "hour": "h", "hours": "h", "day": "d", "days": "d", "week": "wk", "weeks": "wk", "wks": "wk",
+    "month": "mo", "months": "mo", "mos": "mo", "year": "a", "years": "a", "yr": "a", "yrs": "a",
 }  # fmt: skip
 
 
 def time_unit(code: str) -> str | None:
     """Return UCUM's unit of time for what senders write; None where it is none."""
-    word = code.strip()
-    if word in {"s", "min", "h", "d", "wk", "mo", "a"}:
-        return word
+    word = code.strip().rstrip(".")
+    if word.lower() in {"s", "min", "h", "d", "wk", "mo", "a"} and word not in _UNITS:
+        return word.lower()
     return _UNITS.get(word.upper()) or _WORDS.get(word.lower())
 
 

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 
 from mappings.engine import codegen
 from mappings.engine.codegen import Row, Unit, Writer
+from mappings.engine.conditions import Reference
+from mappings.engine.helpers import valued
 from mappings.engine.registry import FUNCTIONS
 from mappings.engine.source import Line
 
@@ -46,6 +48,26 @@ def note_field(unit: Unit, shop: Shop, rows: Sequence[Row], number: int) -> None
     test = " or ".join(f"({text})" for text in conditions)
     call = shop.writer.keep("outranked", outranked)
     shop.writer.add(f"if not ({test}): {call}(run, seg, {number}, {tuple(dict.fromkeys(instead))!r})")
+
+
+def note_whole(unit: Unit, shop: Shop, row: Row, when: str) -> None:
+    """Write the check of the fields that a function takes under a condition, where no other row takes them."""
+    sources = row.line.values.get("from")
+    references = [Reference(str(text)) for text in (sources if isinstance(sources, list) else [])]
+    numbers = [ref.number for ref in references if ref.root == unit.root and ref.number]
+    unheard = tuple(number for number in numbers if not _elsewhere(unit, shop, number, but=[row.line]))
+    if not unheard:
+        return
+    instead = tuple((name, int(at)) for name, at in _INSTEAD.findall(str(row.line.values["when"])))
+    call = shop.writer.keep("outranked_all", outranked_all)
+    shop.writer.add(f"if not ({when}): {call}(run, seg, {unheard!r}, {instead!r})")
+
+
+def outranked_all(run: Run, seg: Segment, numbers: Sequence[int], instead: Sequence[tuple[str, int]]) -> None:
+    """Note those of the fields that are valued."""
+    for number in numbers:
+        if valued(seg, number):
+            outranked(run, seg, number, instead)
 
 
 def note_rest(unit: Unit, shop: Shop, rows: Sequence[Row], number: int) -> None:
@@ -91,8 +113,7 @@ def _elsewhere(unit: Unit, shop: Shop, number: int, but: Sequence[Line] = ()) ->
                 continue
             sources = line.values.get("from") or []
             texts = [str(text) for text in (sources if isinstance(sources, list) else [sources])]
-            whole = isinstance(sources, list) or "when" not in line.values
-            if whole and any(re.fullmatch(rf"{unit.root}-{number}(\W.*)?", text) for text in texts):
+            if "when" not in line.values and any(re.fullmatch(rf"{unit.root}-{number}(\W.*)?", text) for text in texts):
                 return True
     return False
 

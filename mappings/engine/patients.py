@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from mappings.engine import times
-from mappings.engine.helpers import whole
+from mappings.engine.helpers import valued, whole
 from mappings.engine.keys import text_of
 from mappings.engine.primitives import number
 from mappings.engine.protocols import CLEAR, Components, Segment
@@ -91,6 +91,45 @@ def race(components: Components, run: Run, at: str, table: Any = None) -> dict[s
 def ethnicity(components: Components, run: Run, at: str, table: Any = None) -> dict[str, Any] | None:
     """PID-22 as US Core's ethnicity."""
     return _us_core(components, run, "ethnicity")
+
+
+@segment("contact-more")
+def contact_more(seg: Segment, run: Run, target: dict[str, Any]) -> None:
+    """The further names (NK1-2) and addresses (NK1-4) of a contact, which has one of each in R4."""
+    for at, name, kind, read in ((2, "name", "HumanName", _NAME), (4, "address", "Address", _ADDRESS)):
+        for components in seg.field(at)[1:]:
+            value = run.maps[read](components, run, str(at))
+            if value:
+                extension = {"url": f"urn:sluice:contact-{name}", f"value{kind}": value}
+                target.setdefault("extension", []).append(extension)
+
+
+_NO_PERSON = frozenset({"EMR", "E", "F", "I", "S"})
+"""Relationships (NK1-3) that make no RelatedPerson, whose contact person these would be."""
+_NAME, _ADDRESS, _TELECOM = "XPN[HumanName]", "XAD[Address]", "XTN[ContactPoint]"
+
+
+@segment("organization-contact")
+def organization_contact(seg: Segment, run: Run, target: dict[str, Any]) -> None:
+    """NK1-30 to 32: whom to ask at the organization in NK1-13; further ones are contacts of their own."""
+    pointer = target.get("organization")
+    if pointer is None:
+        for at in (30, 31, 32):
+            if seg.value(3).strip() in _NO_PERSON and valued(seg, at):
+                run.find("component-not-carried", str(at))
+        return
+    names, numbers, addresses = (
+        [value for c in seg.field(at) if (value := run.maps[read](c, run, str(at)))]
+        for at, read in ((30, _NAME), (31, _TELECOM), (32, _ADDRESS))
+    )
+    contacts: list[dict[str, Any]] = [{} for _ in range(max(len(names), len(addresses), bool(numbers)))]
+    for element, values in (("name", names), ("address", addresses)):
+        for contact, value in zip(contacts, values, strict=False):
+            contact[element] = value
+    if numbers:
+        contacts[0]["telecom"] = numbers
+    if contacts:
+        run.nodes["Organization", pointer["reference"].split("/")[1]].mention("NK1-30", "contact", contacts)
 
 
 @composite("message-type", "string")

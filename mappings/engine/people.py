@@ -76,7 +76,9 @@ def cnn_role(c: Components, run: Run, at: str, table: Any = None) -> dict[str, s
         if moment:
             node.mention(f"NDL.{comp}", f"period.{name}", moment)
     place: list[Any] = [[] for _ in range(11)]
-    for comp, target in ((4, 1), (5, 2), (6, 3), (7, 4), (10, 7), (11, 8)):
+    if text_of(c, 8):
+        run.find("component-not-carried", f"{at}.8")
+    for comp, target in ((4, 1), (5, 2), (6, 3), (7, 4), (9, 6), (10, 7), (11, 8)):
         if len(c) >= comp and c[comp - 1]:
             place[target - 1] = c[comp - 1]
     where = run.maps["PL[Location]"](place, run, at)

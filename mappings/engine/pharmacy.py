@@ -6,17 +6,21 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from mappings.engine.dosage import below, said, say
+from mappings.engine.helpers import valued
 from mappings.engine.keys import text_of
 from mappings.engine.observations import unit_of
+from mappings.engine.orders import duration_of
 from mappings.engine.primitives import number
 from mappings.engine.protocols import Components, Segment
 from mappings.engine.registry import composite, segment, text
 
 if TYPE_CHECKING:
-    from mappings.engine.run import Run
+    from mappings.engine.run import Node, Run
 
 _BATCH = {"RXD": (18, 19, 20), "RXA": (15, 16, 17)}
 """Lot, expiration, manufacturer: another lot is another medication, or a later lot would overwrite an earlier."""
+_VOLUME = {"RXO": (25, 26), "RXE": (33, 34), "RXD": (23, 24), "RXA": (23, 24)}
+"""The volume that the strength is in, and its unit."""
 _MEDICATION = {"RXO": (1, 5, 18, 19), "RXE": (2, 6, 25, 26), "RXD": (2, 6, 16, 17), "RXA": (5, 8, 13, 14)}
 
 
@@ -37,7 +41,7 @@ def medication(seg: Segment, run: Run, target: Any) -> None:
         say(target, f"{seg.name}-{code_at}", "medicationReference", _unknown())
         return
     forms, parts = seg.field(form_at), below(seg, run, "RXC")
-    strength = _amount(seg, strength_at, unit_at)
+    strength = _amount(seg, run, strength_at, unit_at)
     key = [
         repr(codes[0]),
         repr(forms[:1]),
@@ -52,8 +56,10 @@ def medication(seg: Segment, run: Run, target: Any) -> None:
         if form:
             node.mention("form", "form", form)
     ingredients = [found for part in parts if (found := _ingredient(part, run))]
-    if ingredients and strength:
-        run.find("outranked", str(strength_at), "information")
+    if ingredients or not strength:
+        for at in (strength_at, unit_at, *_VOLUME[seg.name]):
+            if valued(seg, at):
+                run.find("outranked" if strength else "component-not-carried", str(at), "information")
     if strength and not ingredients:
         numerator, denominator = strength
         ingredients = [
@@ -64,14 +70,22 @@ def medication(seg: Segment, run: Run, target: Any) -> None:
     say(target, f"{seg.name}-{code_at}", "medicationReference", node.pointer())
 
 
-def _amount(seg: Segment, value_at: int, unit_at: int) -> tuple[dict[str, Any], dict[str, Any]] | None:
+def _amount(seg: Segment, run: Run, value_at: int, unit_at: int) -> tuple[dict[str, Any], dict[str, Any]] | None:
+    """Return a drug's strength as an amount and the volume that it is in, one where no volume is said."""
     amount = number(said(seg, value_at)) if said(seg, value_at) else None
     if amount is None:
         return None
-    unit = said(seg, unit_at, 2) or said(seg, unit_at)
-    volume = number(said(seg, 25)) if seg.name == "RXO" and said(seg, 25) else None
-    below = {"value": volume if volume is not None else Decimal(1)}
-    return {"value": amount, **({"unit": unit} if unit else {})}, below
+    volume_at, volume_unit_at = _VOLUME[seg.name]
+    volume = number(said(seg, volume_at)) if said(seg, volume_at) else None
+    if volume is None and valued(seg, volume_at):
+        run.find("not-a-number", str(volume_at))
+    whole = {"value": volume if volume is not None else Decimal(1), **_unit(seg, run, volume_unit_at)}
+    return {"value": amount, **_unit(seg, run, unit_at)}, whole
+
+
+def _unit(seg: Segment, run: Run, at: int) -> dict[str, Any]:
+    units = seg.field(at)
+    return unit_of(units[0], run, str(at)) if units else {}
 
 
 def _ingredient(part: Segment, run: Run) -> dict[str, Any] | None:
@@ -79,17 +93,20 @@ def _ingredient(part: Segment, run: Run) -> dict[str, Any] | None:
     codes = part.field(2)
     with run.reading(part):
         concept = run.maps["CWE[CodeableConcept]"](codes[0], run, "2") if codes else None
-    if not concept:
-        return None
+        if not concept:
+            return None
+        amount = number(said(part, 3)) if said(part, 3) else None
+        if amount is None and valued(part, 3):
+            run.find("not-a-number", "3")
+        unit = _unit(part, run, 4)
+        if unit and amount is None:
+            run.find("component-not-carried", "4")
     found: dict[str, Any] = {"itemCodeableConcept": concept}
     if said(part, 1):
         kind = {"system": "http://terminology.hl7.org/CodeSystem/v2-0166", "code": said(part, 1)}
         found["extension"] = [{"url": "urn:sluice:component-type", "valueCoding": kind}]
-    amount = number(said(part, 3)) if said(part, 3) else None
     if amount is not None:
-        units = part.field(4)
-        quantity = {"value": amount, **(unit_of(units[0], run, "4") if units else {})}
-        found["strength"] = {"numerator": quantity, "denominator": {"value": Decimal(1)}}
+        found["strength"] = {"numerator": {"value": amount, **unit}, "denominator": {"value": Decimal(1)}}
     return found
 
 
@@ -123,6 +140,17 @@ def _medication_of(target: dict[str, Any]) -> str | None:
     return pointer
 
 
+@segment("given-per")
+def given_per(seg: Segment, run: Run, target: dict[str, Any]) -> None:
+    """RXA-12: the time in which the dose was given, as its rate."""
+    time = duration_of(said(seg, 12)) if said(seg, 12) else None
+    dose = target.get("dosage", {}).get("dose", {})
+    if time and "value" in dose:
+        target["dosage"] = {**target["dosage"], "rateRatio": {"numerator": dose, "denominator": time}}
+    elif valued(seg, 12):
+        run.find("component-not-carried", "12")
+
+
 @text("dose", "decimal")
 def dose_given(value: str, run: Run, at: str, table: Any = None) -> Decimal | None:
     """RXA-6: 999 says that the amount was not recorded."""
@@ -132,14 +160,31 @@ def dose_given(value: str, run: Run, at: str, table: Any = None) -> Decimal | No
     return None if found == 999 else found
 
 
-_PLACE = frozenset(range(1, 9))
+_LA2 = frozenset(range(1, 17))
 
 
 @composite("administered-at", "Reference")
 def administered_at(c: Components, run: Run, at: str, table: Any = None) -> Any:
-    """RXA-11 (LA2): the first eight components are those of a PL."""
-    run.rest(c, _PLACE, at)
-    return run.maps["PL[Location]"](list(c[:8]), run, at)
+    """RXA-11 and RXD-13 (LA2): the first eight components are those of a PL, the next eight those of an XAD.
+
+    In LA1, of before 2.3.1, the ninth is the whole address.
+    """
+    run.rest(c, _LA2, at)
+    place = run.maps["PL[Location]"](list(c[:8]), run, at)
+    parts = [[sub] for sub in c[8]] if len(c) == 9 and len(c[8]) > 1 else list(c[8:16])
+    address = run.maps["XAD[Address]"](parts, run, at) if any(map(any, parts)) else None
+    if not address:
+        return place
+    node = run.nodes["Location", place["reference"].split("/")[1]] if place else _of_address(run, repr(parts))
+    node.mention("LA2.9", "address", address)
+    return node.pointer()
+
+
+def _of_address(run: Run, words: str) -> Node:
+    """Return the place that its address alone names."""
+    node = run.mention("Location", (False, ["address", words]))
+    node.mention("~PL", "mode", "instance")
+    return node
 
 
 @segment("place-address")
@@ -151,8 +196,7 @@ def place_address(seg: Segment, run: Run, target: dict[str, Any]) -> None:
     if "location" in target:
         node = run.nodes["Location", target["location"]["reference"].split("/")[1]]
     else:
-        node = run.mention("Location", (False, ["address", repr(seg.field(28)[0])]))
-        node.mention("~PL", "mode", "instance")
+        node = _of_address(run, repr(seg.field(28)[0]))
         target["location"] = node.pointer()
     node.mention("RXA-28", "address", found[0])
 

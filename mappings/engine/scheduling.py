@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from mappings.engine import times
+from mappings.engine.helpers import valued
 from mappings.engine.keys import text_of
-from mappings.engine.orders import alternate, offset_minutes, time_unit
+from mappings.engine.orders import offset_minutes, time_unit
 from mappings.engine.people import withdraw_slot
 from mappings.engine.primitives import number
 from mappings.engine.protocols import CLEAR, Segment
 from mappings.engine.registry import segment
-from mappings.engine.run import Node
+from mappings.engine.run import ALTERNATE, Node
 
 if TYPE_CHECKING:
     from mappings.engine.run import Run
@@ -109,6 +110,8 @@ def service_time(seg: Segment, run: Run, target: Node) -> None:
         for number in (4, 5, 7):
             if seg.value(number) and seg.value(number) not in {schedule.value(11, 1, 4), schedule.value(9), "0"}:
                 run.find("outranked", str(number), "information")
+                if number > 4 and valued(seg, number + 1):
+                    run.find("outranked", str(number + 1), "information")
         return
     span = _span(seg, run, 4)
     if "start" in span:
@@ -139,6 +142,7 @@ def participation(seg: Segment, run: Run, target: dict[str, Any]) -> None:
     target["status"] = _ACCEPTED.get(code.upper(), "accepted")
     if code and code.upper() not in _ACCEPTED:
         run.unmapped("AppointmentStatus", "http://terminology.hl7.org/CodeSystem/v2-0278", code, str(status_at))
-        target["_status"] = alternate("http://terminology.hl7.org/CodeSystem/v2-0278", code)
+        concept = run.maps["CWE[CodeableConcept]"](seg.field(status_at)[0], run, str(status_at))
+        target["_status"] = {"extension": [{"url": ALTERNATE, "valueCodeableConcept": concept}]}
     if "actor" not in target and "type" not in target:
         target["type"] = [{"text": "unknown"}]

@@ -55,6 +55,8 @@ _WIDE = ("gb18030", "cp949", "cp950", "cp932", "euc_jp")
 _CERTAIN = 8
 """High bytes that must all be valid UTF-8 before a declared double-byte charset is not believed."""
 
+CONTROLS = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
+"""What a FHIR string may not have (R4, datatypes.html#string); a NUL no store of text takes."""
 _C1 = re.compile(rb"[\x80-\x9f]")
 _BOMS = (
     (codecs.BOM_UTF8, "utf-8"),
@@ -123,12 +125,12 @@ def decode(data: bytes, declared: tuple[str, ...]) -> tuple[str, str, str | None
 
 
 def decode_bytes(data: bytes, codec: str) -> str:
-    r"""Return the text of the bytes of an `\X…\` sequence; NUL, which no store of text takes, is dropped."""
+    r"""Return the text of the bytes of an `\X…\` sequence, without control characters but tab and line ends."""
     try:
         text = data.decode(codec)
     except (UnicodeDecodeError, LookupError):
         text = data.decode("utf-8", "sluice.windows")
-    return text.replace("\0", "")
+    return CONTROLS.sub("", text)
 
 
 def _ascii(data: bytes, codec: str) -> tuple[str, str, str | None]:

@@ -233,5 +233,11 @@ class _Placer:
         for place, name in enumerate(self.names):
             counts[name] = counts.get(name, 0) + 1
             if place in self.displaced:
-                found.append(Finding("segment-out-of-place", f"{name}[{counts[name]}]", self.displaced[place]))
+                found.append(
+                    Finding(
+                        "segment-out-of-place",
+                        f"{name}[{counts[name]}]" if counts[name] > 1 else name,
+                        self.displaced[place],
+                    )
+                )
         return tuple(found)

@@ -11,7 +11,7 @@ from weakref import ref
 
 from tasks.errors import BadRecord
 from tasks.model import Finding
-from tasks.parse.v2_charsets import decode, wide_encoding
+from tasks.parse.v2_charsets import CONTROLS, decode, wide_encoding
 from tasks.parse.v2_dictionary import VERSIONS, Dictionary, dictionary
 from tasks.parse.v2_escapes import Delimiters, Field, delimiters
 from tasks.parse.v2_message import Message, Segment
@@ -19,6 +19,7 @@ from tasks.parse.v2_place import layout_of
 
 _BLANK = b" \t\r\n\x0b\x1c\xef\xbb\xbf"
 _END = b"\r\n\x0b\x1a\x1c"
+_PLAIN = bytes([9, 10, 13, *range(32, 127), *range(128, 256)])
 _BROKEN = re.compile(r"[A-Z][A-Z0-9]{3}")
 _NAME = re.compile(r"[A-Z][A-Z0-9]{2}")
 
@@ -29,9 +30,9 @@ PARTS = 500_000
 def read_message(data: bytes, charset: str = "") -> Message:
     """Return the message in `data`, in `charset` whatever it declares where that is given.
 
-    Findings: `charset-disagrees`, `charset-unknown` (MSH-18), `control-character` (a NUL was left out), `stray-line`
+    Findings: `charset-disagrees`, `charset-unknown` (MSH-18), `control-character` (some were left out), `stray-line`
     (a line that is no segment was joined to the one before it), `segment-name-invalid` (a line after the segment was
-    left out: its name is none), `escape-kept`, `separators-odd` (MSH-2),
+    left out: its name is none), `escape-kept`, `escape-unknown`, `separators-odd` (MSH-2),
     `version-unknown` (MSH-12), `structure-unknown` (MSH-9), `segment-out-of-place`.
     Raises `BadRecord` where MSH cannot be read (`not-hl7v2`) or parts are without end (`message-too-complex`).
     """
@@ -52,8 +53,9 @@ def read_message(data: bytes, charset: str = "") -> Message:
         findings.append(Finding("separators-odd", "MSH-2"))
     if message.version not in VERSIONS:
         findings.append(Finding("version-unknown", "MSH-12", "information"))
-    if marks.may_keep(text):
-        findings.extend(_kept(message, marks))
+    # The first one stands in MSH-2.
+    if marks.escape and text.count(marks.escape) > 1:
+        findings.extend(_odd_escapes(message, marks))
     message.layout, placing = layout_of(message.dictionary.version, message.structure, names)
     message.findings = (*findings, *placing)
     return message
@@ -62,7 +64,8 @@ def read_message(data: bytes, charset: str = "") -> Message:
 def _text(message: Message, data: bytes, charset: str, findings: list[Finding]) -> str:
     wide = None if data.startswith(b"MSH") and data[3:4] != b"\0" else wide_encoding(data)
     if wide:
-        text, message.charset, disagrees = data.decode(wide, "replace").lstrip("\ufeff"), wide, None
+        text, message.charset = data.decode(wide, "replace").lstrip("\ufeff"), wide
+        disagrees = "charset-disagrees" if "\ufffd" in text else None
     else:
         if not data.startswith(b"MSH"):
             data = data.lstrip(_BLANK)
@@ -72,12 +75,19 @@ def _text(message: Message, data: bytes, charset: str, findings: list[Finding]) 
         _refuse("MSH")
     if disagrees:
         findings.append(Finding(disagrees, "MSH-18"))
-    if "\0" in text:
-        text = text.replace("\0", "")
-        findings.append(Finding("control-character", "MSH"))
+    if data.translate(None, _PLAIN) and not text.isprintable():
+        text = _without_controls(text, findings)
     if "\n" in text:
         text = text.replace("\r\n", "\r").replace("\n", "\r")
     return text[:-1] if text[-1] == "\r" else text
+
+
+def _without_controls(text: str, findings: list[Finding]) -> str:
+    """Return `text` without the control characters that a FHIR string may not have; a NUL no store of text takes."""
+    plain = CONTROLS.sub("", text)
+    if plain != text:
+        findings.append(Finding("control-character", "MSH"))
+    return plain
 
 
 def _declared(data: bytes) -> tuple[str, ...]:
@@ -133,11 +143,11 @@ def _segments(message: Message, lines: list[str], marks: Delimiters, findings: l
         elif text and before and _belongs(before.name, text.partition(marks.field)[0]):
             stray.setdefault(len(segments) - 1, []).append(line)
         elif text and before:
-            findings.append(Finding("segment-name-invalid", f"{before.name}[{before.ordinal}]"))
+            findings.append(Finding("segment-name-invalid", _place(before)))
     for index, parts in stray.items():
         segment = segments[index]
         segment.extend(parts)
-        findings.append(Finding("stray-line", f"{segment.name}[{segment.ordinal}]"))
+        findings.append(Finding("stray-line", _place(segment)))
 
 
 def _belongs(before: str, word: str) -> bool:
@@ -147,13 +157,21 @@ def _belongs(before: str, word: str) -> bool:
     return before != "MSH" and not word.isalnum()
 
 
-def _kept(message: Message, marks: Delimiters) -> list[Finding]:
+def _odd_escapes(message: Message, marks: Delimiters) -> list[Finding]:
     found = []
     for segment in message.segments:
         for n, text in enumerate(segment.texts):
-            if marks.may_keep(text) and marks.kept(text):
-                found.append(Finding("escape-kept", f"{segment.name}[{segment.ordinal}]-{n}"))
+            code = marks.odd_escapes(text) if n != 2 or segment.name != "MSH" else ""
+            if code:
+                found.append(
+                    Finding(code, f"{_place(segment)}-{n}", "warning" if code == "escape-kept" else "information")
+                )
     return found
+
+
+def _place(segment: Segment) -> str:
+    """Return the segment's name as findings have it: `PID`, `OBX[2]`."""
+    return f"{segment.name}[{segment.ordinal}]" if segment.ordinal > 1 else segment.name
 
 
 def _header(message: Message) -> None:

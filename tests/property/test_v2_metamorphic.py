@@ -10,7 +10,10 @@ from hypothesis import strategies as st
 
 from mappings.engine.json import dumps
 from tasks.convert.bundle import bundle
+from tests.property.test_v2_nothing_lost import STRUCTURES
+from tests.v2_marks import Marked
 from tests.v2_messages import convert, message, one, seg
+from tests.v2_separators import rewritten
 
 CASES = Path(__file__).parent.parent / "golden" / "v2"
 INPUTS = sorted(path.parent.name for path in CASES.glob("*/input.hl7"))
@@ -20,14 +23,26 @@ def text_of(name: str) -> str:
     return (CASES / name / "input.hl7").read_bytes().decode().replace("\r\n", "\r").replace("\n", "\r")
 
 
-@pytest.mark.parametrize("name", INPUTS)
-def test_other_separators_give_the_same(name: str) -> None:
-    text = text_of(name)
-    if "\\" in text.replace("|^~\\&|", ""):
-        pytest.skip("escapes are written with the separators")
-    table = str.maketrans({"|": "!", "^": "@", "~": "+", "&": "%", "\\": "/"})
-    safe = text.translate(str.maketrans("!@+%/", "....."))
-    assert [dumps(bundle(c)) for c in convert(safe)] == [dumps(bundle(c)) for c in convert(safe.translate(table))]
+TRIMMINGS = (
+    "", r"\F\k", "!", r"\S\@", r"a\T\b", "%", r"\R\.br", r"\E\F\E\ ", r"k\.br\k", r"\X4142\x", r"\H\b\N\.", r"\Zq1\.",
+    "/F/", r"\.in2\x", "+.sp+", r"\P\x", "=", r"\XC3\\XA9\e", "$$",
+)  # fmt: skip
+"""What follows a marker: every escape, and the other separators as letters."""
+
+
+MARKS = [
+    *((structure, "$!/@+|") for structure in STRUCTURES),
+    *((structure, marks) for structure in ("ADT_A39", "ORU_R30") for marks in ("!@+/%=", "#&~^|\\")),
+]
+
+
+@pytest.mark.parametrize(("structure", "marks"), MARKS)
+def test_all_six_separators_changed_give_the_same_for_every_structure(structure: str, marks: str) -> None:
+    text = Marked(structure, "2.7", trimmings=TRIMMINGS).text.replace("^~\\&|", "^~\\&#|", 1)
+    plain, other = one(text), one(rewritten(text, marks))
+    assert dumps(bundle(other)) == dumps(bundle(plain))
+    escapes = {"escape-kept", "escape-unknown"}
+    assert [f for f in other.findings if f.code not in escapes] == [f for f in plain.findings if f.code not in escapes]
 
 
 @pytest.mark.parametrize("name", INPUTS)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from mappings.engine.slots import assemble
 from tests.v2_messages import convert, message, one, only, resources, seg
 
@@ -144,3 +146,26 @@ def test_an_appointment_s_order_is_the_order_itself() -> None:
     ordered = one(message("ORM^O01^ORM_O01", pid, seg("ORC", {1: "NW", 2: "P1^EHR"}), seg("OBR", {4: "X^x^L"})))
     booked = one(message("SIU^S12^SIU_S12", seg("SCH", {1: "A1^EHR", 25: "Booked", 26: "P1^EHR"}), pid))
     assert only(ordered, "ServiceRequest")["id"] == only(booked, "ServiceRequest")["id"]
+
+
+APART = {
+    "AllergyIntolerance": ["AL1|1||A1^Nuts^L", "AL1|2||A2^Eggs^L", "IAM|1||A3^Bees^L|||A|E3"],
+    "Condition": ["DG1|1||I10^a^I10" + "|" * 17 + "E1", "PRB|AD|20240301|I11^b^I10|E2", "PRB|AD|20240301|I12^c^I10",
+                  "PRB|AD|20240301|I13^d^I10"],
+    "RelatedPerson": ["GT1|1|G1|Gale^Ann", "NK1|1|Kin^Bob|SPO", "NK1|2|Kin^Cleo|CHD"],
+    "Device": ["OBX|1|NM|1^a^L||1", "PRT||AD||EQUIP||||||D1^^1.2.3^ISO", "OBX|2|NM|2^b^L||2",
+               "PRT||AD||EQUIP||||||D2^^1.2.3^ISO"],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("turn", [False, True])
+@pytest.mark.parametrize("kind", APART)
+def test_things_of_one_type_that_several_segments_make_stay_apart(kind: str, turn: bool) -> None:
+    parts = [*APART[kind]]
+    if turn and kind != "Device":
+        parts.reverse()
+    structure = {"Condition": "PPR^PC1^PPR_PC1", "Device": "ORU^R01^ORU_R01"}.get(kind, "ADT^A08^ADT_A01")
+    head = [seg("SFT", {1: "Maker^L", 2: "1", 3: "Product", 4: "B1"}), seg("PID", {3: "1^^^A^MR"})]
+    found = resources(one(message(structure, *head, *parts)), kind)
+    several = {"Device": 4}.get(kind, len(parts))
+    assert len({resource["id"] for resource in found}) == len(found) == several

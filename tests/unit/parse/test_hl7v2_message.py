@@ -127,7 +127,24 @@ def test_a_formatting_command_cannot_fill_the_memory() -> None:
 
 def test_kept_escapes_are_reported_where_they_stand() -> None:
     message = parse("PID|1||7||A\\Z01\\", "OBX|1|TX|||x\\C2842\\y", "OBX|2|TX|||\\F\\ \\Certain\\")
-    assert codes(message) == [("escape-kept", "PID[1]-5"), ("escape-kept", "OBX[1]-5")]
+    assert codes(message) == [("escape-kept", "PID-5"), ("escape-kept", "OBX-5"), ("escape-unknown", "OBX[2]-5")]
+
+
+def test_an_escape_character_that_begins_no_sequence_is_reported() -> None:
+    message = parse("PID|1||7||C:\\temp", "OBX|1|TX|||an end that \\F is missing", "OBX|2|TX|||\\T\\ \\.br\\ \\E\\")
+    assert codes(message) == [("escape-unknown", "PID-5"), ("escape-unknown", "OBX-5")]
+
+
+def test_what_is_kept_is_written_with_the_standard_s_backslash() -> None:
+    message = parse_bytes(b"MSH|^~!&|A|B|C|D|20240301||ADT^A08|M1|P|2.5.1\rPID|1||7||A!Z01!")
+    assert message.segments[1].value(5) == "A\\Z01\\"
+
+
+def test_control_characters_are_left_out() -> None:
+    assert text("a\\X07\\b\\X1B\\c\\X09\\") == "abc\t"
+    message = parse("PID|1||7||A\x07B\x7f")
+    assert message.segments[1].value(5) == "AB"
+    assert ("control-character", "MSH") in codes(message)
 
 
 @pytest.mark.parametrize("encoding", ["!%$@", "!%$@?", "^~\\&", "^~\\&#"])
@@ -265,7 +282,7 @@ def test_a_nul_is_left_out_and_reported() -> None:
 def test_a_line_end_inside_a_field_is_joined_and_reported(line: str, name: str, last: str) -> None:
     segment = parse(line).segments[1]
     assert segment.value(segment.count) == last
-    assert codes(parse(line))[0] == ("stray-line", f"{name}[1]")
+    assert codes(parse(line))[0] == ("stray-line", name)
 
 
 def test_a_line_end_in_the_middle_of_a_segment_keeps_the_fields_after_it() -> None:
@@ -277,7 +294,7 @@ def test_a_line_that_is_a_broken_segment_garbles_no_other() -> None:
     message = parse("PIDX|1||7", "PID|1||8")
     assert message.segments[0].value(12) == "2.5.1"
     assert [segment.name for segment in message.segments] == ["MSH", "PID"]
-    assert codes(message)[0] == ("segment-name-invalid", "MSH[1]")
+    assert codes(message)[0] == ("segment-name-invalid", "MSH")
 
 
 def test_indented_and_bare_segments_are_segments() -> None:
