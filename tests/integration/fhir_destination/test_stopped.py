@@ -208,6 +208,43 @@ def test_records_are_sent_on_as_they_came(whole_day):
     assert whole_day.rows("select distinct state from ledger.batch") == [("published",)]
 
 
+@pytest.mark.slow
+def test_what_the_store_holds_goes_out_as_hl7_v2_and_what_is_withdrawn_is_taken_back(whole_day, tmp_path, monkeypatch):
+    monkeypatch.setenv("SLUICE_CONNECTION_OUT", json.dumps({"root": str(tmp_path)}))
+    wanted = "messages: [ADT_A04, ADT_A08, ADT_A23, ADT_A29]"
+    whole_day.destination(f"kind: directory\nconnection: out\npath: given\nformat: hl7v2\n{wanted}\n")
+    first = next(one for one in whole_day.day.northside if b"|ADT^A0" in one.data)
+    whole_day._write("northside.hl7", [(first.name, first.data)])
+    whole_day.run()
+    deliver(whole_day)
+    [told] = [file.read_bytes() for file in (tmp_path / "given").iterdir()]
+    people, visits = (len(set(whole_day.rows(f"select id from core.{one}"))) for one in ("patient", "encounter"))
+    assert told.count(b"|ADT^A08^ADT_A01|") + told.count(b"|ADT^A04^ADT_A01|") == people + visits
+    # the last message of the file once more, as what takes its visit and then its person back
+    lines = first.data.replace(b"\r\n", b"\r").replace(b"\n", b"\r").split(b"MSH|")[-1].split(b"\r")
+    kept = {line[:3]: line for line in lines[1:] if line[:3] in {b"PID", b"PV1"}}
+    back = [_message(lines[0], kept, number, kind) for number, kind in enumerate((b"A23", b"A29"))]
+    (tmp_path / "given" / next((tmp_path / "given").iterdir()).name).unlink()
+    whole_day._write("northside.hl7", [("back.hl7", b"".join(back))])
+    whole_day.run()
+    deliver(whole_day)
+    [told] = [file.read_bytes() for file in (tmp_path / "given").iterdir()]
+    visit = kept[b"PV1"].split(b"|")[19].partition(b"^")[0]
+    taken = {one.split(b"|")[7]: one for one in told.split(b"MSH|")[1:]}
+    assert visit in taken[b"ADT^A23^ADT_A21"]
+    assert kept[b"PID"].split(b"|")[3].partition(b"^")[0] in taken[b"ADT^A29^ADT_A21"]
+    assert told.index(b"ADT^A23") < told.index(b"ADT^A29")
+    assert whole_day.rows("select distinct state from ledger.batch") == [("published",)]
+
+
+def _message(head: bytes, kept: dict[bytes, bytes], number: int, kind: bytes) -> bytes:
+    fields = (b"MSH|" + head).split(b"|")
+    fields[6], fields[8], fields[9] = b"20260310120000-0500", b"ADT^%s^ADT_A21" % kind, b"BACK%d" % number
+    visit = kept[b"PV1"] if kind == b"A23" else b"PV1|1|N"
+    event = b"EVN|%s|20260310120%d00-0500" % (kind, number)
+    return b"\r".join([b"|".join(fields), event, kept[b"PID"], visit, b""])
+
+
 def test_a_snapshot_is_the_whole_of_a_views_table(whole_day, tmp_path, monkeypatch):
     monkeypatch.setenv("SLUICE_CONNECTION_OUT", json.dumps({"root": str(tmp_path)}))
     file = "kind: directory\nconnection: out\npath: given\nformat: csv\nview: patient\nsnapshot: true\nname: all.csv\n"
