@@ -21,6 +21,7 @@ MOST_ROWS = 10_000
 """A record of more rows than this is cut: its key is none."""
 
 _NOT_CLOSED = Finding("csv-quote-not-closed", "row", "error")
+_KEY_AGAIN = Finding("csv-key-again", "row", "error")
 _WIDE = "utf-16"
 
 
@@ -30,9 +31,11 @@ class CsvFormat:
     def __init__(self, profile: Profile) -> None:
         """Take the mapping's `file:` and `columns:`; raises `ConfigError`, a line for every mistake."""
         try:
-            self.layout: Layout = load(profile.mapping, profile.partner).layout
+            mapping = load(profile.mapping, profile.partner)
         except MappingError as error:
             raise ConfigError(error.problems[0], error.problems) from None
+        self.layout: Layout = mapping.layout
+        self._whole = _makes_wholes(mapping.resources)
         self._delimiter, self._quote = self.layout.delimiter, self.layout.quote
         self._escape = self.layout.escape if self._quote else ""
         self._cells = _cells(self._delimiter, self._quote, self._escape) if self._quote else None
@@ -127,12 +130,13 @@ class CsvFormat:
         """Yield the rows of one key together; a row that cannot be read stands alone."""
         held: list[Row] = []
         held_key: tuple[str, ...] | None = None
+        seen: set[int] = set()
         for row in found:
             plain = bool(row.data and not row.data.isspace())
             trailer = bool(self._starts and row.data.startswith(self._starts))
             key = self._key(row, state) if plain and not trailer and not state.trailer else None
             if held and (key != held_key or key is None or len(held) >= MOST_ROWS) and plain:
-                yield state.frames(held)
+                yield self._once(state.frames(held), held_key, seen)
                 held = []
             if not plain and not held:
                 state.skip(row)
@@ -142,7 +146,17 @@ class CsvFormat:
             else:
                 yield from self._single(iter((row,)), state)
         if held:
-            yield state.frames(held)
+            yield self._once(state.frames(held), held_key, seen)
+
+    def _once(self, frame: Frame, key: tuple[str, ...] | None, seen: set[int]) -> Frame:
+        """Refuse rows whose key had its rows before: what is made of them as a whole would replace what those made."""
+        if not self._whole:
+            return frame
+        mark = hash(key)
+        if mark in seen:
+            return _with(frame, (_KEY_AGAIN,))
+        seen.add(mark)
+        return frame
 
     def _key(self, row: Row, state: _State) -> tuple[str, ...] | None:
         try:
@@ -275,6 +289,12 @@ class _State:
         location = f"line {first}" if self.line == first + 1 else f"lines {first} to {self.line - 1}"
         context = {**self.shared, "sizes": [len(data) for data in kept]}
         return Frame(made.ordinal, location, made.data, Position(self.offset, self.ordinal, after), None, context)
+
+
+def _makes_wholes(resources: Mapping[str, Any]) -> bool:
+    """Say whether a map makes of a record's rows together what the next record of that key replaces as a whole."""
+    bodies = [body for body in resources.values() if isinstance(body, dict)]
+    return any(body.get("per") == "record" and not body.get("living") for body in bodies)
 
 
 def _parts(data: bytes, sizes: Sequence[int]) -> Iterator[bytes]:

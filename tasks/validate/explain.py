@@ -19,6 +19,8 @@ _CODES = {
     "required": "fhir-required",
     "type": "fhir-type",
     "pattern": "fhir-format",
+    "minLength": "fhir-format",
+    "maxLength": "fhir-format",
     "minimum": "fhir-format",
     "maximum": "fhir-format",
     "enum": "fhir-binding",

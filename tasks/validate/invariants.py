@@ -7,6 +7,7 @@ R4 worded so that nothing contained could refer to what contains it.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -66,7 +67,7 @@ class Invariants:
         self._look(resource, kind, (), (resource, root), broken)
         for key, path in broken:
             place = locate(self._structure, kind, path, at)
-            yield Finding(f"fhir-invariant-{key.lower()}", place, "error")
+            yield Finding(CODES.get(key) or f"fhir-invariant-{key.lower()}", place, "error")
 
     def _look(
         self, node: dict[str, Any], kind: str, path: Path, around: tuple[Any, Any], broken: list[tuple[str, Path]]
@@ -93,6 +94,8 @@ class Invariants:
         stated = {p.name: self._structure.element_invariants(kind, p) for p in shape.properties.values()}
         values = {name: tuple(self._compile(one)) for name, one in stated.items() if one}
         rules = tuple(self._compile(self._structure.invariants(kind), kind, shape))
+        if kind == "Reference":
+            rules = (*rules, _SAME_TYPE)
         plan = self._plans[kind] = _Plan(rules, inside, values)
         return plan
 
@@ -130,6 +133,13 @@ def _resolves(reference: Any, resource: Any, root: Any) -> bool:
     return any(one.get("id") == text[1:] for one in root.get("contained", ())) or (text == "#" and root is not resource)
 
 
+def _says_its_type(reference: Any, _resource: Any, _root: Any) -> bool:
+    """Return whether a Reference's `type` is that of the resource its `reference` names (R4 section 2.3.0.2)."""
+    found = _TYPED.search(reference.get("reference", ""))
+    said = reference.get("type", "").rpartition("/")[2]
+    return found is None or not said or found[1] == said
+
+
 def _fragments(node: Any) -> Iterator[str]:
     if isinstance(node, str):
         if node.startswith("#"):
@@ -148,3 +158,9 @@ WRITTEN: dict[str, Decide] = {
     "txt-1": lambda div, _resource, _root: is_safe(div),
     "txt-2": lambda div, _resource, _root: has_text(div),
 }
+
+CODES = {"reference-type": "fhir-reference-target"}
+"""The findings of rules that FHIR states in words only."""
+
+_TYPED = re.compile(r"^(?!urn:|#)(?:\S*/)?([A-Z][A-Za-z]+)(?:/[A-Za-z0-9\-.]{1,64}(?:/_history/\S*)?|\?\S*)$")
+_SAME_TYPE = _Rule("reference-type", _says_its_type, (frozenset({"type"}), frozenset({"reference"})))

@@ -72,6 +72,9 @@ class _Builder:
             # its URL, and either a value or extensions: ext-1, without the fifty names of a value
             schema.update(minProperties=2, maxProperties=2)
             return
+        if type_name == "Reference":
+            # whether the two agree is told by a look at them
+            schema["not"] = {"required": ["reference", "type"]}
         rule = _rule(self.structure, type_name)
         if rule is False:
             schema["not"] = {}

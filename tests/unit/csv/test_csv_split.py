@@ -273,3 +273,14 @@ def test_an_escape_that_cannot_be_one_is_told_when_the_map_is_loaded(tmp_path, e
 def test_encodings_are_known_by_the_names_that_people_write(tmp_path, name, codec):
     data = "id,name,note\n1,é,ß\n".encode(codec)
     assert cells(made(tmp_path, f"{{encoding: {name}}}"), data) == [[["1", "é", "ß"]]]
+
+
+@pytest.mark.parametrize(
+    ("per", "wanted"), [("per: record", ["csv-key-again"]), ("per: record\n    living: true", []), ("", [])]
+)
+def test_rows_of_one_key_that_stand_apart_do_not_replace_the_first_ones_in_silence(tmp_path, per, wanted):
+    columns = COLUMNS.replace("    key: [$id]", f"    key: [$id]\n    {per}")
+    form = made(tmp_path, "{group: [id]}", columns)
+    frames = list(form.split([b"id,name,note\n1,a,\n1,b,\n2,c,\n1,d,\n3,e,\n"]))
+    assert [frame.location for frame in frames] == ["lines 2 to 3", "line 4", "line 5", "line 6"]
+    assert [[finding.code for finding in frame.findings] for frame in frames] == [[], [], wanted, []]

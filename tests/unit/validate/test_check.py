@@ -69,6 +69,7 @@ def test_a_valid_resource_has_no_findings(resource: dict[str, Any]) -> None:
         ({**PATIENT, "birthDate": "1900-02-29"}, "fhir-format", "Patient.birthDate"),
         ({**PATIENT, "deceasedDateTime": "2023-02-01T10:00:00"}, "fhir-format", "Patient.deceased.ofType(dateTime)"),
         ({**PATIENT, "id": "a_b"}, "fhir-format", "Patient.id"),
+        ({**PATIENT, "id": "a" * 65}, "fhir-format", "Patient.id"),
         ({**PATIENT, "meta": {"lastUpdated": "2023-02-01"}}, "fhir-format", "Patient.meta.lastUpdated"),
         ({**PATIENT, "photo": [{"data": "a=b"}]}, "fhir-format", "Patient.photo[0].data"),
         ({**PATIENT, "photo": [{"size": -1}]}, "fhir-format", "Patient.photo[0].size"),

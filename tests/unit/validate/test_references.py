@@ -85,3 +85,22 @@ def test_r4_and_r5_differ_where_the_standard_does() -> None:
 @pytest.mark.parametrize("reference", ["#contained", "#"])
 def test_a_reference_to_nothing_contained_is_refused(reference: str) -> None:
     assert findings(reference) == [("fhir-invariant-ref-1", "Encounter.subject")]
+
+
+@pytest.mark.parametrize(
+    ("reference", "kind", "agrees"),
+    [
+        ("Patient/1", "Patient", True),
+        ("Patient/1", "http://hl7.org/fhir/StructureDefinition/Patient", True),
+        ("http://x/fhir/Patient/1/_history/2", "Patient", True),
+        ("urn:uuid:c757873d-ec9a-4326-a141-556f43239520", "Patient", True),
+        ("Patient/1", "Group", False),
+        ("http://x/fhir/Patient/1", "Group", False),
+        ("Patient?identifier=1", "Group", False),
+    ],
+)
+def test_the_type_that_a_reference_says_is_that_of_what_it_names(reference: str, kind: str, agrees: bool) -> None:
+    observation = {"resourceType": "Observation", "status": "final", "code": {"text": "x"}}
+    said = {**observation, "subject": {"reference": reference, "type": kind}}
+    found = [(one.code, one.location) for one in validator("4.0.1").check(said)]
+    assert found == ([] if agrees else [("fhir-reference-target", "Observation.subject")])
