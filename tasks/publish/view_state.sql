@@ -70,3 +70,9 @@ BEGIN
 END $$;
 COMMENT ON FUNCTION ops.divide IS
     'Gives years of a divided table of core parts of their own: this one, the named ones, and those of which the default part holds many rows; returns how many it made';
+REVOKE ALL ON FUNCTION ops.divide FROM PUBLIC;
+DO $$ BEGIN
+    IF EXISTS (SELECT FROM pg_roles WHERE rolname = 'sluice_loader') THEN
+        GRANT EXECUTE ON FUNCTION ops.divide TO sluice_loader;
+    END IF;
+END $$;

@@ -10,6 +10,7 @@ from infra.dev.postgres import ensure_login
 from tasks.ledger import audit
 from tasks.ledger.db import connect
 from tasks.ledger.prune import ensure_partitions
+from tasks.publish.view_parts import divide_all
 
 READS = {
     "sluice_analyst": ("core.patient",),
@@ -47,13 +48,28 @@ def test_no_reading_role_writes(site, role):
                 connection.execute(f"delete from {table}")
 
 
+def test_upkeep_divides_a_table_as_the_loader_and_nobody_else_may(loader):
+    with psycopg.connect(loader.url, autocommit=True) as connection:
+        connection.execute(
+            "insert into core.observation (id, effective_at, version_id, record_id) "
+            "select 'n' || n, '2019-05-01', 1, 1 from generate_series(1, 1000) n"
+        )
+        assert divide_all(connection) == 1
+        connection.execute("set role sluice_loader")
+        assert connection.execute("select count(*) from core.observation_2019").fetchone() == (1000,)
+    with psycopg.connect(loader.own_url, autocommit=True) as connection:
+        connection.execute("set role sluice_ops")
+        with pytest.raises(psycopg.errors.InsufficientPrivilege):
+            connection.execute("select ops.divide('core.observation')")
+
+
 @pytest.fixture
 def loader(site, monkeypatch):
     """The site, with the loader's login instead of the owner's."""
     ensure_login(site.url, "loader_of_tests", "loader", "sluice_loader")
     url = make_url(site.url).set(username="loader_of_tests", password="loader").render_as_string(hide_password=False)
     monkeypatch.setenv("SLUICE_WAREHOUSE_URL", url)
-    site.url = url
+    site.own_url, site.url = site.url, url
     return site
 
 
@@ -67,6 +83,7 @@ def test_the_loader_takes_deliveries_corrections_and_operators_acts_through_ever
     assert loader.rows("select count(*) from mart.patient_search_index") == [(1,)]
     with connect(loader.url) as connection:
         assert ensure_partitions(connection) >= 0
+        assert divide_all(connection) == 0
         audit.append(connection, "ada", "test", "nothing", "to see that it can")
 
 
