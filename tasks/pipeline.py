@@ -23,10 +23,8 @@ from tasks.validate import validator
 ECHO = "echo"
 """The reason with which a record is dropped that Sluice itself wrote at its source."""
 SERVER_META = frozenset({"versionId", "lastUpdated", "source"})
-REMEMBERED = 100_000
-"""Directory entries whose validity is remembered: 16 bytes each."""
 HELD = 5_000
-"""Directory entries that are held, so that the same object is known again without a look at it."""
+"""Valid resources that are held, so that the same object is known again without a look at it."""
 
 NOWHERE = Decision(())
 TO_WAREHOUSE = (Rule(to=("warehouse",)),)
@@ -69,7 +67,6 @@ class Pipeline:
         self.mends = format_name == "hl7v2"
         self.enrich = Enricher(enrichments)
         self.check = validator(profile.fhir_version).check
-        self._known: set[bytes] = set()
         self._same: dict[int, Resource] = {}
 
     @property
@@ -139,24 +136,18 @@ class Pipeline:
             return Conversion()
 
     def _invalid(self, entry: Entry) -> tuple[Finding, ...]:
-        """Check a resource; what a directory's entry said in the same words before was valid then."""
+        """Check a resource; one that the converter hands out again was valid before."""
         resource = entry.resource
-        if resource["resourceType"] not in DIRECTORY:
+        if not entry.shared:
             return self.check(resource)
-        # The converter hands the same object out again for a thing that was mentioned in the same words.
         if self._same.get(id(resource)) is resource:
             return ()
-        key = digest(resource)
-        if key not in self._known:
-            found = self.check(resource)
-            if found:
-                return found
-            if len(self._known) < REMEMBERED:
-                self._known.add(key)
-        if len(self._same) >= HELD:
-            self._same.clear()
-        self._same[id(resource)] = resource
-        return ()
+        found = self.check(resource)
+        if not found:
+            if len(self._same) >= HELD:
+                self._same.clear()
+            self._same[id(resource)] = resource
+        return found
 
 
 def _echo(frame: Frame, conversion: Conversion) -> str | None:

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any
 from mappings.engine import times
 from mappings.engine.helpers import cleared, valued, whole
 from mappings.engine.keys import text_of
+from mappings.engine.nodes import Node
 from mappings.engine.primitives import number
 from mappings.engine.protocols import CLEAR, Components, Segment
 from mappings.engine.registry import composite, segment, text
-from mappings.engine.run import ALTERNATE, Node
+from mappings.engine.run import ALTERNATE
 from mappings.engine.systems import code_system
 
 if TYPE_CHECKING:

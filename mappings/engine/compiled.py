@@ -23,9 +23,10 @@ from mappings.engine.ids import encode, named, scope_of
 from mappings.engine.keys import Key
 from mappings.engine.kinds import Kind
 from mappings.engine.messages import Plan, Step
+from mappings.engine.nodes import Node
 from mappings.engine.protocols import Segment
 from mappings.engine.registry import FUNCTIONS
-from mappings.engine.run import Node, Run
+from mappings.engine.run import Run
 from mappings.engine.site import load_functions
 from mappings.engine.source import Files, Line, read
 from mappings.engine.tables import Table, load
@@ -292,7 +293,7 @@ def _step(plan: Plan, row: Line, homes: dict[str, str], units: dict[str, Unit], 
     after = frozenset(values.get("after", ()))
     if after:
         plan.standing[name] = plan.standing.get(name, frozenset()) | after
-    when = messages.condition(str(values["when"])) if "when" in values else None
+    when = messages.condition(str(values["when"]), name) if "when" in values else None
     steps = plan.steps.setdefault(name, [])
     if "run" in values:
         function = FUNCTIONS.get(str(values["run"]))

@@ -33,17 +33,22 @@ class Shop:
     """For each segment map the maps that stand beside it in every message."""
 
 
-def field_term(unit: Unit) -> Callable[[Reference, str], str]:
-    """Return how a segment map's conditions read a field, of this segment or of the nearest of another name."""
+def field_term(name: str) -> Callable[[Reference, str], str]:
+    """Return how the conditions of a segment's rows read a field, of this segment or of the nearest of another name."""
 
     def term(ref: Reference, asked: str) -> str:
-        segment = "seg" if ref.root == unit.root else f"run.scope.segment({ref.root!r})"
-        return _field_term(ref, asked, segment, "look" if ref.root != unit.root else "")
+        own = ref.root == name
+        return _field_term(ref, asked, "seg" if own else neighbour(ref), own)
 
     return term
 
 
-def _field_term(ref: Reference, asked: str, segment: str, look: str) -> str:
+def neighbour(ref: Reference) -> str:
+    """Return what finds the segment of another name that a row asks; the event is the whole message's."""
+    return "run.header" if (ref.root, ref.number) == ("MSH", 9) else f"run.scope.segment({ref.root!r})"
+
+
+def _field_term(ref: Reference, asked: str, segment: str, own: bool) -> str:
     if ref.number is None:
         return f"({segment} is not None)"
     rep, comp, sub = ref.rep or 1, ref.comp or 1, ref.sub or 1
@@ -52,7 +57,7 @@ def _field_term(ref: Reference, asked: str, segment: str, look: str) -> str:
         return f"count_of({segment}, {ref.number})"
     if asked == "valued" and whole:
         return f"valued({segment}, {ref.number})"
-    if look:
+    if not own:
         return f"value_of({segment}, {ref.number}, {rep}, {comp}, {sub})"
     if asked == "valued":
         return f"(seg.value({ref.number}, {rep}, {comp}, {sub}) not in EMPTY)"
@@ -97,7 +102,7 @@ def datatype(unit: Unit, shop: Shop) -> str:
     last = [row for row in rows if "to" not in row.line.values]
     for row in rows:
         if row not in last:
-            _step_down(writer, row)
+            step_down(writer, row.source.number if row.source else None, _STEPS)
             guarded(problems, row.line, partial(_component_row, unit, shop, row, indexed))
     writer.depth = 1
     for name, path in indexed.values():
@@ -128,15 +133,12 @@ def datatype(unit: Unit, shop: Shop) -> str:
 _STEPS = (4, 7, 10)
 
 
-def _step_down(writer: Writer, row: Row) -> None:
-    """Indent the rows of later components under a check that there are so many: most fields have three or fewer."""
-    number = row.source.number if row.source else None
-    want = 1 + sum(number >= step for step in _STEPS) if number else 1
-    if number is None or want < writer.depth:
-        writer.depth = 1
-        want = 1 if number is None else want
+def step_down(writer: Writer, number: int | None, steps: tuple[int, ...]) -> None:
+    """Indent what reads later components (or fields) under a check that there are so many: most have a few."""
+    want = 1 + sum(number >= step for step in steps) if number else 1
+    writer.depth = min(writer.depth, want)
     while writer.depth < want:
-        writer.add(f"if n >= {_STEPS[writer.depth - 1]}:")
+        writer.add(f"if n >= {steps[writer.depth - 1]}:")
         writer.depth += 1
 
 

@@ -9,7 +9,18 @@ from mappings.engine import codegen
 from mappings.engine.codegen import Row, Unit, Writer, identifier, nested, wrap_inner
 from mappings.engine.conditions import Reference
 from mappings.engine.elements import resolve
-from mappings.engine.emit import Put, Shop, field_term, guarded, place_of, put_dict, resolved, write_value
+from mappings.engine.emit import (
+    Put,
+    Shop,
+    field_term,
+    guarded,
+    neighbour,
+    place_of,
+    put_dict,
+    resolved,
+    step_down,
+    write_value,
+)
 from mappings.engine.errors import Mistake, nearest
 from mappings.engine.outranked import elsewhere, note_field, note_rest, note_whole
 from mappings.engine.protocols import CLEAR
@@ -24,7 +35,7 @@ def segment(unit: Unit, shop: Shop) -> str:
         writer.add("o = {}")
     elif not unit.living:
         writer.add("o = node.resource")
-    fields: dict[tuple[str, int] | None, list[Row]] = {}
+    fields: dict[tuple[str, int], list[Row]] = {}
     for order, row in enumerate(resolved(unit, problems)):
         unit.covers |= row.covers
         plain = row.source is not None and row.source.number is not None and "drop" not in row.line.values
@@ -32,14 +43,28 @@ def segment(unit: Unit, shop: Shop) -> str:
         key = (row.source.root, row.source.number) if plain else (f"~{order}", 0)
         fields.setdefault(key, []).append(row)
     groups: list[str] = []
-    for rows in fields.values():
+    for key, rows in fields.items():
+        step_down(writer, key[1] if key[0] == unit.root else None, _STEPS)
         guarded(problems, rows[0].line, partial(_field, unit, shop, rows, groups))
+    writer.depth = 1
     if unit.within:
         steps = resolve(unit.head.values["to"], unit.within)
         writer.add("if o:")
         value = "[o]" if steps[-1].many else "o"
         writer.add(f"    node.say({unit.head.values.get('slot', unit.root)!r}, {unit.within!r}, {value})")
-    return "\n".join([*groups, f"def {identifier(unit.name)}(seg, run, node):", *writer.lines])
+    name = identifier(unit.name)
+    if not unit.living or unit.within or len(unit.rows) < _MANY:
+        return "\n".join([*groups, f"def {name}(seg, run, node):", *writer.lines])
+    return "\n".join([
+        *groups, f"def {name}_plain(seg, run, node):", *writer.lines,
+        f"def {name}(seg, run, node):",
+        f"    once({next(shop.groups)}, {name}_plain, seg, run, node)",
+    ])  # fmt: skip
+
+
+_STEPS = (9, 15, 23, 31)
+_MANY = 12
+"""Rows of a map that costs more to speak than to be learned as a whole."""
 
 
 def _field(unit: Unit, shop: Shop, rows: list[Row], groups: list[str]) -> None:
@@ -54,7 +79,8 @@ def _field(unit: Unit, shop: Shop, rows: list[Row], groups: list[str]) -> None:
             writer.depth = base
         return
     if ref.root != unit.root:
-        writer.add(f"v = field_of(run.scope.segment({ref.root!r}), {ref.number})")
+        _ask_first(unit, writer, rows)
+        writer.add(f"v = field_of({neighbour(ref)}, {ref.number})")
     elif (puts := _learnable(unit, rows)) is not None:
         groups.append(_group(unit, shop, rows, ref.number))
         _say(unit, shop, ref.number, puts)
@@ -63,6 +89,14 @@ def _field(unit: Unit, shop: Shop, rows: list[Row], groups: list[str]) -> None:
         writer.add(f"v = f({ref.number}) if n >= {ref.number} else None")
     _field_rows(unit, shop, rows)
     writer.depth = base
+
+
+def _ask_first(unit: Unit, writer: Writer, rows: list[Row]) -> None:
+    """Ask the rows' conditions before another segment is looked for, where all of them have one."""
+    asked = [codegen.condition(row.line, field_term(unit.root)) for row in rows]
+    if all(asked):
+        writer.add(f"if {' or '.join(dict.fromkeys(asked))}:")
+        writer.depth += 1
 
 
 def _learnable(unit: Unit, rows: list[Row]) -> dict[str, bool] | None:
@@ -98,7 +132,7 @@ def _asked(unit: Unit, row: Row) -> list[Reference]:
 
     def term(ref: Reference, what: str) -> str:
         asked.append(ref)
-        return field_term(unit)(ref, what)
+        return field_term(unit.root)(ref, what)
 
     codegen.condition(row.line, term)
     return asked
@@ -176,14 +210,14 @@ def _clear(unit: Unit, writer: Writer, row: Row) -> None:
     if unit.within or not row.said:
         writer.add("pass")
         return
-    when = codegen.condition(row.line, field_term(unit))
+    when = codegen.condition(row.line, field_term(unit.root))
     path = row.path.replace("_", "")
     writer.add(f"{f'if {when}: ' if when else ''}node.clear({_slot(unit, row)!r}, {path!r})")
 
 
 def _field_row(unit: Unit, shop: Shop, row: Row) -> None:
     writer = shop.writer
-    when = codegen.condition(row.line, field_term(unit))
+    when = codegen.condition(row.line, field_term(unit.root))
     if when:
         writer.add(f"if {when}:")
         writer.depth += 1
@@ -249,7 +283,7 @@ def nested_paths(unit: Unit, constants: dict[str, Any]) -> list[tuple[str, Any]]
 
 def _whole_row(unit: Unit, shop: Shop, row: Row) -> None:
     writer = shop.writer
-    when = codegen.condition(row.line, field_term(unit))
+    when = codegen.condition(row.line, field_term(unit.root))
     if when:
         note_whole(unit, shop, row, when)
         writer.add(f"if {when}:")

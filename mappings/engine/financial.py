@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from mappings.engine.keys import text_of
+from mappings.engine.nodes import Node
 from mappings.engine.primitives import number
 from mappings.engine.protocols import Components, Segment
 from mappings.engine.registry import composite, segment
-from mappings.engine.run import Node
 
 if TYPE_CHECKING:
     from mappings.engine.run import Run

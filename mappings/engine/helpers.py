@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from mappings.engine.nodes import put, within
 from mappings.engine.protocols import CLEAR, Components, Repetitions, Segment
-from mappings.engine.recall import say
-from mappings.engine.run import put, within
+from mappings.engine.recall import once, say
 
 EMPTY = frozenset({"", CLEAR, None})
 
@@ -46,7 +46,7 @@ def nulled(components: Components) -> bool:
 
 def field_of(segment: Segment | None, number: int) -> Repetitions:
     """Return a field of a segment that may not be there."""
-    return segment.field(number) if segment is not None and number < len(segment.texts) else ()
+    return segment.field(number) if segment is not None else ()
 
 
 def value_of(segment: Segment | None, number: int, rep: int, comp: int, sub: int) -> str:
@@ -58,6 +58,9 @@ def valued(segment: Segment | None, number: int) -> bool:
     """Say whether a field holds anything but `""`."""
     if segment is None or number >= len(segment.texts) or not segment.texts[number]:
         return False
+    if segment.texts[number][0].isalnum():
+        # No separator is a letter or a digit, and so neither is the first of an escape sequence.
+        return True
     repetitions = segment.field(number)
     if repetitions[0][0][0] not in EMPTY:
         return True
@@ -107,6 +110,7 @@ NAMES: dict[str, Any] = {
     "field_of": field_of,
     "joined": joined,
     "nulled": nulled,
+    "once": once,
     "part": part,
     "put": put,
     "say": say,

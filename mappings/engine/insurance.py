@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 from mappings.engine.composites import mapped_alternate
 from mappings.engine.helpers import valued, whole
 from mappings.engine.keys import text_of, typed
+from mappings.engine.nodes import Node
 from mappings.engine.protocols import Components, Segment
 from mappings.engine.registry import composite, segment, text
-from mappings.engine.run import Node
 
 if TYPE_CHECKING:
     from mappings.engine.run import Run

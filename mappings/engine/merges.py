@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 from mappings.engine.composites import visit_number
 from mappings.engine.helpers import valued
 from mappings.engine.keys import choose_patient, typed
+from mappings.engine.nodes import Node
 from mappings.engine.protocols import CLEAR, Repetitions, Segment
 from mappings.engine.registry import segment
-from mappings.engine.run import Node
 
 if TYPE_CHECKING:
     from mappings.engine.run import Run
@@ -175,13 +175,12 @@ def link(seg: Segment, run: Run) -> None:
 @segment("reopen")
 def reopen(seg: Segment, run: Run, target: Node) -> None:
     """A13: the visit goes on; when and whereto it ended is taken back."""
-    assert target.slots is not None  # noqa: S101 - an Encounter lives
     for slot, path in (
         ("PV1-36", "hospitalization.dischargeDisposition"),
         ("PV1-37", "hospitalization.destination"),
         ("PV1-45", "period.end"),
     ):
-        target.slots[slot] = []
+        target.replace(slot, [])
         target.clear(slot, path)
 
 

@@ -12,11 +12,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mappings.engine.conditions import compile_condition
-from mappings.engine.emit import _field_term
+from mappings.engine.emit import field_term
 from mappings.engine.errors import Mistake, nearest
 from mappings.engine.helpers import valued
+from mappings.engine.nodes import Node, put
 from mappings.engine.protocols import Segment
-from mappings.engine.run import Node, Run, Scope, put
+from mappings.engine.run import Run
+from mappings.engine.scopes import Scope
 from mappings.engine.script import script_of
 from mappings.engine.source import Line
 
@@ -120,14 +122,9 @@ def _chain(raw: Mapping[str, Mapping[str, Any]], name: str) -> set[str]:
     return seen
 
 
-def condition(text: str) -> Callable[[Run, Segment], bool]:
-    """Compile a message row's `when`; its fields are those of the nearest segment of that name."""
-    source = compile_condition(
-        text,
-        lambda ref, asked: _field_term(
-            ref, asked, f"(seg if seg.name == {ref.root!r} else run.scope.segment({ref.root!r}))", "look"
-        ),
-    )
+def condition(text: str, name: str) -> Callable[[Run, Segment], bool]:
+    """Compile the `when` of a row of segment `name`; another's fields are those of the nearest of that name."""
+    source = compile_condition(text, field_term(name))
     names: dict[str, Any] = {}
     from mappings.engine.helpers import NAMES
 
@@ -144,13 +141,11 @@ def walk(plan: Plan, run: Run, make: Callable[[Run, Step, Segment], Node]) -> No
     for code, place in script.findings:
         run.seg = segments[place]
         run.find(code, "")
-    for place, at, steps, gaps in script.todo:
-        scope = scopes[at]
-        seg = segments[place]
-        run.scope, run.seg = scope, seg
-        silent: tuple[Step, ...] = ()
-        if seg.name in plan.standing:
-            silent = tuple([step for step in plan.steps[seg.name] if step not in steps])
+    run.labels = script.labels
+    for place, at, steps, away, gaps in script.todo:
+        run.scope = scopes[at]
+        run.seg = seg = segments[place]
+        silent = away
         for step in steps:
             if step.when is None or step.when(run, seg):
                 _do(step, run, seg, make)
@@ -225,14 +220,18 @@ def _speak(step: Step, run: Run, seg: Segment, node: Node) -> None:
     run.node = node
     if step.call is not None:
         step.call(seg, run, node)
+    scope = run.scope
     for path, many, label in step.link:
-        target = run.scope.find(label)
+        target = scope.find(label)
         if target is None:
-            run.links.append((run.scope, node, path, many, label, seg.name))
+            # What the message has no row for is not looked for at its end.
+            if label in run.labels:
+                run.links.append((scope, node, path, many, label, seg.name))
         elif target is not node:
             _point(node, target, path, many, seg.name)
     for label, path in step.listed:
-        run.listed.append((run.scope, node, path, label, seg.name))
+        if label in run.labels:
+            run.listed.append((scope, node, path, label, seg.name))
 
 
 def _point(node: Node, target: Node, path: str, many: bool, slot: str) -> None:
@@ -244,9 +243,29 @@ def _point(node: Node, target: Node, path: str, many: bool, slot: str) -> None:
         put(node.resource, path, [pointer] if many else pointer)
     elif not many:
         node.resource[path] = pointer
-    else:
-        have = node.resource.setdefault(path, [])
-        if pointer not in have:
+    elif path not in node.resource:
+        node.resource[path] = [pointer]
+    elif pointer not in node.resource[path]:
+        node.resource[path].append(pointer)
+
+
+def _list(run: Run) -> None:
+    """Put references to what is listed elsewhere; a report may list a hundred thousand results."""
+    known: dict[tuple[int, str], set[str]] = {}
+    for scope, node, path, label, name in run.listed:
+        target = scope.find(label)
+        if target is None:
+            continue
+        if target.slots is not None or "." in path:
+            _point(target, node, path, True, name)
+            continue
+        have = target.resource.setdefault(path, [])
+        there = known.get((id(target), path))
+        if there is None:
+            there = known[id(target), path] = {one.get("reference") for one in have}
+        pointer = node.pointer()
+        if pointer["reference"] not in there:
+            there.add(pointer["reference"])
             have.append(pointer)
 
 
@@ -283,7 +302,4 @@ def finish(plan: Plan, run: Run) -> None:
         target = scope.find(label) or (node.scope and node.scope.find(label)) or _only(plan, run, scope, label, only)
         if target is not None and target is not node:
             _point(node, target, path, many, name)
-    for scope, node, path, label, name in run.listed:
-        target = scope.find(label)
-        if target is not None:
-            _point(target, node, path, True, name)
+    _list(run)

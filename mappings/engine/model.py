@@ -48,12 +48,14 @@ class Entry:
     - `slots` is None for a fact (result, document, …): it is replaced whole by id and event time.
     - `cleared` are FHIRPaths that the sender cleared with `""` (`Patient.name`).
     - `deleted` says that the thing is withdrawn: the entry's resource then needs only type and id.
+    - `shared` says that resource and slots are handed out again where a record says the same: nobody changes them.
     """
 
     resource: Resource
     slots: Slots | None = None
     cleared: tuple[str, ...] = ()
     deleted: bool = False
+    shared: bool = False
 
 
 @dataclass(frozen=True, slots=True)

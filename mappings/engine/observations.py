@@ -238,16 +238,17 @@ def observation_value(seg: Segment, run: Run, target: dict[str, Any]) -> None:
 
     OBX-6 gives the unit of the value and of the reference range in OBX-7.
     """
-    field = seg.field(5)
-    kind = seg.value(2)
     unit, more = _around(seg, run, target)
-    if kind == "NM" and len(field) == 1 and len(field[0]) == 1 and len(field[0][0]) == 1:
-        amount = number(field[0][0][0])
+    texts = seg.texts
+    if len(texts) > 5 and texts[2] == "NM":
+        amount = _plain_number(seg, texts[5])
         if amount is not None:
             target["valueQuantity"] = {"value": amount, **unit}
             if more:
                 _unit_alone(seg, run, target)
             return
+    field = seg.field(5)
+    kind = seg.value(2)
     if not field or not any(map(any, field)):
         _unit_alone(seg, run, target)
         return
@@ -269,6 +270,11 @@ def observation_value(seg: Segment, run: Run, target: dict[str, Any]) -> None:
         _several(field, convert, run, unit, target)
     if more or convert not in _MEASURES:
         _unit_alone(seg, run, target)
+
+
+def _plain_number(seg: Segment, text: str) -> Decimal | None:
+    """Return the number that OBX-5 is as a whole."""
+    return number(text) if text and seg.field(5) == (((text,),),) else None
 
 
 def _unit_alone(seg: Segment, run: Run, target: dict[str, Any]) -> None:

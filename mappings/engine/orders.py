@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 from mappings.engine import times
 from mappings.engine.helpers import valued
 from mappings.engine.keys import text_of
+from mappings.engine.nodes import Node
 from mappings.engine.people import V2_0443, role_of
 from mappings.engine.primitives import number
 from mappings.engine.protocols import Components, Segment
 from mappings.engine.registry import composite, finish, segment, text
-from mappings.engine.run import ALTERNATE, Node
+from mappings.engine.run import ALTERNATE
 
 if TYPE_CHECKING:
     from mappings.engine.run import Run
@@ -242,7 +243,7 @@ def ordering_provider(seg: Segment, run: Run, target: Node) -> None:
     _reach(seg, run, organization, "Organization", 22, 23)
     role = role_of(people[0], run, "12", V2_0443, "OP", organization)
     if role is not None and target.slots is not None:
-        target.slots["ORC-12"] = [("requester", role)]
+        target.replace("ORC-12", [("requester", role)])
     practitioner = run.maps["XCN[Practitioner]"](people[0], run, "12")
     if practitioner is not None:
         _reach(seg, run, practitioner, "Practitioner", 24, 0)

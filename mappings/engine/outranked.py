@@ -43,7 +43,7 @@ def note_field(unit: Unit, shop: Shop, rows: Sequence[Row], number: int) -> None
     texts = [str(row.line.values["when"]) for row in rows]
     if any(f"NOT {text}" in texts or (" NOT" in text and text.replace(" NOT", "", 1) in texts) for text in texts):
         return
-    conditions = dict.fromkeys(codegen.condition(row.line, field_term(unit)) for row in rows)
+    conditions = dict.fromkeys(codegen.condition(row.line, field_term(unit.root)) for row in rows)
     instead = [(name, int(at)) for text in texts for name, at in _INSTEAD.findall(text)]
     test = " or ".join(f"({text})" for text in conditions)
     call = shop.writer.keep("outranked", outranked)

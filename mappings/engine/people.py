@@ -11,7 +11,8 @@ from mappings.engine.protocols import Components, Segment
 from mappings.engine.registry import composite, segment
 
 if TYPE_CHECKING:
-    from mappings.engine.run import Node, Run
+    from mappings.engine.nodes import Node
+    from mappings.engine.run import Run
 
 ROLE = "http://terminology.hl7.org/CodeSystem/practitioner-role"
 V3_PART = "http://terminology.hl7.org/CodeSystem/v3-ParticipationType"
@@ -93,6 +94,8 @@ def performing_organization(seg: Segment, run: Run, target: dict[str, Any]) -> N
 
     With a director the performer is the director's role for the organization, otherwise the organization.
     """
+    if len(seg.texts) <= 23:
+        return
     names, directors = seg.field(23), seg.field(25)
     for number in (23, 24, 25):
         if len(seg.field(number)) > 1:
@@ -133,8 +136,9 @@ def role_address(seg: Segment, run: Run, target: Any) -> None:
 def withdraw_slot(seg: Segment, run: Run, target: dict[str, Any]) -> None:
     """Leave out the element that a segment's action (D, DE) withdraws; of the only one the slot is cleared."""
     target.clear()
-    if run.node is not None and run.node.slots is not None:
-        run.node.slots.setdefault(seg.name, [])
+    node = run.node
+    if node is not None and node.slots is not None and seg.name not in node.slots:
+        node.replace(seg.name, [])
 
 
 @segment("role-withdrawn")

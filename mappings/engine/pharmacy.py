@@ -15,7 +15,8 @@ from mappings.engine.protocols import Components, Segment
 from mappings.engine.registry import composite, segment, text
 
 if TYPE_CHECKING:
-    from mappings.engine.run import Node, Run
+    from mappings.engine.nodes import Node
+    from mappings.engine.run import Run
 
 _BATCH = {"RXD": (18, 19, 20), "RXA": (15, 16, 17)}
 """Lot, expiration, manufacturer: another lot is another medication, or a later lot would overwrite an earlier."""

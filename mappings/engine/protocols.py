@@ -25,6 +25,11 @@ class Segment(Protocol):
     @property
     def count(self) -> int: ...
     @property
+    def text(self) -> str:
+        """The segment as it was sent."""
+        ...
+
+    @property
     def texts(self) -> Sequence[str]:
         """The fields as they were sent, by their number; equal texts of messages with one context mean the same."""
         ...

@@ -11,13 +11,14 @@ charset, which together decide what a text means. What is in it is shared betwee
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-from mappings.engine.model import Conversion, Finding, Severity
-from mappings.engine.protocols import Segment
-from mappings.engine.run import Node, Run
+from mappings.engine.model import Severity
+from mappings.engine.nodes import Node, Shared, mentioned
+from mappings.engine.protocols import Repetitions, Segment
+from mappings.engine.run import Run
 from mappings.engine.tables import Table
 
 LONGEST = 250
@@ -28,8 +29,13 @@ _AWAITED = 40_000
 """Texts that have come once and are remembered as such."""
 _WORDS = 5_000
 """Texts that one of `words` knows before it starts anew."""
+LONGEST_SEGMENT = 1000
+"""Characters of the longest segment that is learned as a whole."""
+_TRIED, _WORTH = 1000, 10
+"""New segments after which a group of whole ones starts anew; given up where not one in ten came again."""
 
 Group = Callable[[Segment, Run, Any, Any], None]
+Speak = Callable[[Segment, Run, Any], None]
 
 
 class Beyond(Exception):
@@ -53,13 +59,16 @@ class Memory:
     `words` holds what named functions have made of texts, by the function's or the data type's name.
     """
 
-    __slots__ = ("_awaited", "_count", "groups", "words")
+    __slots__ = ("_awaited", "_count", "_misses", "by_event", "groups", "hits", "words")
 
     def __init__(self, size: int) -> None:
         self.groups: list[dict[str, Any]] = [{} for _ in range(size)]
         self._awaited: set[int] = set()
         self.words: defaultdict[str, Words] = defaultdict(Words)
         self._count = 0
+        self.by_event: set[int] = set()
+        self.hits: Counter[int] = Counter()
+        self._misses: Counter[int] = Counter()
 
     def again(self, group: int, text: str) -> bool:
         """Say whether a text comes for the second time, as far as that is remembered."""
@@ -79,6 +88,19 @@ class Memory:
                 known.clear()
             self._count = 0
         self.groups[group][text] = said
+
+    def keep_whole(self, group: int, key: Any, whole: Whole | None) -> None:
+        """Keep what a segment said; segments that hardly ever come again in the same words are not learned any more."""
+        self._misses[group] += 1
+        known = self.groups[group]
+        if self._misses[group] > _TRIED:
+            if self.hits[group] * _WORTH < self._misses[group]:
+                self.never(group)
+                return
+            self._misses[group] = self.hits[group] = 0
+            known.clear()
+        if whole is not None:
+            known[key] = whole
 
     def never(self, group: int) -> None:
         """Do not try this group again."""
@@ -103,32 +125,61 @@ class Sheet(Node):
         self.clears.append((slot, path))
 
 
-class Said:
-    """What a field said where that is more than values: it cleared, found something, or mentioned things."""
+class Told:
+    """What a text found and mentioned, besides what it said."""
 
-    __slots__ = ("clears", "found", "nodes", "values")
+    __slots__ = ("found", "things")
 
-    def __init__(self, sheet: Sheet, learner: Learner) -> None:
-        self.values = sheet.resource if sheet.slots is None else sheet.slots
-        self.clears = sheet.clears
+    def __init__(self, learner: Learner) -> None:
         self.found = learner.found
-        self.nodes = [(node.type, node.id, node.slots or {}, node.entry().resource) for node in learner.order]
+        self.things = mentioned(learner.order)
 
     def again(self, run: Run) -> bool:
         """Say all but the values once more; False where a thing is known otherwise than it was mentioned then."""
         nodes = run.nodes
-        for type_name, node_id, slots, _ in self.nodes:
+        for type_name, node_id, shared in self.things:
             node = nodes.get((type_name, node_id))
-            if node is not None and node.slots is not slots:
+            if node is not None and node.slots is not shared.slots:
                 return False
-        if self.nodes:
-            run.apply(self.nodes)
+        if self.things:
+            run.apply(self.things)
         for found in self.found:
             if len(found) == 3:
                 run.find(*found)
             else:
                 run.unmapped(*found)
         return True
+
+
+class Said(Told):
+    """What a field said where that is more than values: it cleared, found something, or mentioned things."""
+
+    __slots__ = ("clears", "values")
+
+    def __init__(self, sheet: Sheet, learner: Learner) -> None:
+        super().__init__(learner)
+        self.values = sheet.resource if sheet.slots is None else sheet.slots
+        self.clears = sheet.clears
+
+
+class Whole(Told):
+    """What a whole segment said of a thing that lives on."""
+
+    __slots__ = ("cleared", "shared")
+
+    def __init__(self, thing: Thing, learner: Learner) -> None:
+        super().__init__(learner)
+        self.shared = Shared(thing.slots or {})
+        self.cleared = thing.cleared
+
+
+class Findings:
+    """A conversion of which only the number of findings is asked."""
+
+    __slots__ = ("findings",)
+
+    def __init__(self) -> None:
+        self.findings: list[Any] = []
 
 
 class Learner(Run):
@@ -144,7 +195,7 @@ class Learner(Run):
         self.maps = run.maps
         self.tables = run.tables
         self.cache = run.cache
-        self.conversion = Conversion()
+        self.conversion: Any = Findings()
         self.nodes = {}
         self.order = []
         self.lost = None
@@ -152,14 +203,15 @@ class Learner(Run):
 
     def find(self, code: str, at: str, severity: Severity | None = None) -> Any:
         self.found.append((code, at, severity))
-        self.conversion.findings.append(Finding(code, at))
+        self.conversion.findings.append(code)
 
     def unmapped(self, table: Table | str, system: str, code: str, at: str) -> None:
         self.found.append((table, system, code, at))
-        self.conversion.findings.append(Finding("unmapped-code", at))
+        self.conversion.findings.append(code)
 
-    def named(self, type_name: str, key: tuple[bool, str]) -> Node:
-        return self.thing(type_name, key, None)
+    @property
+    def here(self) -> None:
+        return None
 
     def _look(self) -> NoReturn:
         raise Beyond
@@ -174,10 +226,111 @@ class Learner(Run):
     message = property(_look, _set)
     memory = property(_look, _set)
     recall = property(_look, _set)
+    header = property(_look, _set)
     later = property(_look, _set)
     links = property(_look, _set)
     listed = property(_look, _set)
     waiting = property(_look, _set)
+
+
+class Everything(Learner):
+    """A learner of a whole segment: it knows the event, and what the segment's fields have said before."""
+
+    __slots__ = ("_header", "_recall", "asked")
+
+    def __init__(self, run: Run) -> None:
+        super().__init__(run)
+        self._recall = run.recall
+        self._header = run.header
+        self.asked = False
+
+    recall = property(lambda self: self._recall, Learner._set)
+
+    @property
+    def header(self) -> Any:
+        self.asked = True
+        return Event(self._header)
+
+
+class Event:
+    """An MSH of which MSH-9 alone is there to be read."""
+
+    __slots__ = ("_header",)
+    name, index, ordinal = "MSH", 0, 1
+
+    def __init__(self, header: Segment) -> None:
+        self._header = header
+
+    def _look(self) -> NoReturn:
+        raise Beyond
+
+    text = property(_look)
+    texts = property(_look)
+    count = property(_look)
+
+    def field(self, n: int, /) -> Repetitions:
+        return self._header.field(n) if n == _EVENT else self._look()
+
+    def value(self, n: int, rep: int = 1, comp: int = 1, sub: int = 1, /) -> str:
+        return self._header.value(n, rep, comp, sub) if n == _EVENT else self._look()
+
+
+_EVENT = 9
+
+
+class Thing(Node):
+    """A thing that a whole segment is learned on; who it is, the segment does not say alone."""
+
+    __slots__ = ()
+
+    def __init__(self, type_name: str) -> None:
+        super().__init__("", type_name, "", None, True)
+
+    def pointer(self) -> NoReturn:
+        raise Beyond
+
+
+def once(group: int, call: Speak, seg: Segment, run: Run, node: Node) -> None:
+    """Let a segment's map speak of a thing that lives on: patients and visits come again in the same words.
+
+    What the whole segment says is learned the first time, unless something has been said of the thing before.
+    """
+    memory = run.recall
+    have = None
+    if not node.slots and memory.groups[group].__class__ is not _Unlearnable and len(seg.text) <= LONGEST_SEGMENT:
+        key = _key(seg, run) if group in memory.by_event else seg.text
+        have = memory.groups[group].get(key)
+        if have is None:
+            have = _learn_all(group, key, call, seg, run, node.type)
+        else:
+            memory.hits[group] += 1
+    if have is not None and have.again(run):
+        node.share(have.shared)
+        node.cleared += have.cleared
+    else:
+        call(seg, run, node)
+
+
+def _learn_all(group: int, key: Any, call: Speak, seg: Segment, run: Run, type_name: str) -> Whole | None:  # noqa: PLR0917 - see below
+    """Return what a segment says, to be said again; None where it asks for more than itself and the event."""
+    learner, thing = Everything(run), Thing(type_name)
+    try:
+        call(seg, learner, thing)
+    except Beyond:
+        whole = None
+    else:
+        whole = Whole(thing, learner)
+    if learner.asked and group not in run.recall.by_event:
+        # What was kept before had not asked for the event: from now on it is part of what the segment comes with.
+        run.recall.by_event.add(group)
+        key = _key(seg, run)
+    run.recall.keep_whole(group, key, whole)
+    return whole
+
+
+def _key(seg: Segment, run: Run) -> str:
+    header = run.header.texts
+    return f"{header[_EVENT] if len(header) > _EVENT else ''}\r{seg.text}"
 
 
 def say(group: int, text: str, have: Any, call: Group, seg: Segment, run: Run, node: Node, o: Any) -> Any:  # noqa: PLR0917 - called by generated code
@@ -206,7 +359,7 @@ def _learn(group: int, text: str, call: Group, seg: Segment, run: Run, sheet: Sh
         memory.never(group)
         return None
     said: Any = Said(sheet, learner)
-    if not (said.clears or said.found or said.nodes):
+    if not (said.clears or said.found or said.things):
         said = said.values
     memory.keep(group, text, said)
     return said

@@ -10,9 +10,10 @@ from urllib.parse import quote
 
 from mappings.engine import times
 from mappings.engine.ids import encode, named, scope_of
-from mappings.engine.model import Conversion, Entry, Finding, Profile, Resource, Severity, Slots, UnmappedCode
+from mappings.engine.model import Conversion, Finding, Profile, Severity, UnmappedCode
+from mappings.engine.nodes import Mentioned, Node, mentioned
 from mappings.engine.protocols import Message, Segment
-from mappings.engine.slots import assemble
+from mappings.engine.scopes import Scope, Shape
 from mappings.engine.tables import Table
 
 CACHED = 50_000
@@ -20,192 +21,6 @@ CACHED_LENGTH = 500
 _T = TypeVar("_T")
 ALTERNATE = "http://hl7.org/fhir/StructureDefinition/alternate-codes"
 _SEVERITY: dict[str, Severity] = {"unmapped-field": "information", "unmapped-segment": "information"}
-
-
-class Node:
-    """A resource under construction; `slots` is None for a fact, `resource` is what maps of facts fill in.
-
-    While `shared` is true, slots and resource are those of a recipe and belong to every message that mentions the
-    thing in the same words; whoever says more takes a copy first.
-    """
-
-    __slots__ = ("_pointer", "cleared", "deleted", "id", "label", "resource", "scope", "shared", "slots", "type")
-
-    def __init__(self, label: str, type_name: str, node_id: str, scope: Scope | None, living: bool) -> None:
-        self.label = label
-        self.type = type_name
-        self.id = node_id
-        self.scope = scope
-        self.slots: Slots | None = {} if living else None
-        self.resource: Resource = {"resourceType": type_name, "id": node_id}
-        self.cleared: list[str] = []
-        self.deleted = False
-        self.shared = False
-        self._pointer: dict[str, str] | None = None
-
-    def _own(self) -> None:
-        """Take a copy of what is shared."""
-        self.slots = {slot: list(said) for slot, said in (self.slots or {}).items()}
-        self.shared = False
-
-    def say(self, slot: str, path: str, value: Any) -> None:
-        """Put `value` at `path` as what `slot` says (a fact has no slots: it is set or appended at once)."""
-        if self.slots is None:
-            put(self.resource, path, value)
-            return
-        if self.shared:
-            self._own()
-        said = self.slots.get(slot)
-        if said is None:
-            self.slots[slot] = [(path, value)]
-        elif (path, value) not in said:
-            # What is there may be shared with other messages.
-            self.slots[slot] = [*said, (path, value)]
-
-    def tell(self, slots: Slots) -> None:
-        """Say all that `slots` say, which may be shared with other messages."""
-        if self.shared:
-            self._own()
-        have = self.slots
-        assert have is not None  # noqa: S101 - what has slots is living
-        for slot, said in slots.items():
-            if slot not in have:
-                have[slot] = said
-            else:
-                for path, value in said:
-                    self.say(slot, path, value)
-
-    def mention(self, slot: str, path: str, value: Any) -> None:
-        """Say `value`; of two mentions in one message the one that says more stands."""
-        if self.shared:
-            self._own()
-        slots = self.slots
-        assert slots is not None  # noqa: S101 - what is mentioned is living
-        said = slots.get(slot)
-        if said is None:
-            slots[slot] = [(path, value)]
-            return
-        # What is there may be shared with other messages.
-        slots[slot] = said = [*said]
-        for at, (have_path, have) in enumerate(said):
-            if have_path == path:
-                said[at] = (path, max(have, value, key=lambda v: (len(repr(v)), repr(v))))
-                return
-        said.append((path, value))
-
-    def pointer(self) -> dict[str, str]:
-        """Return a reference to this resource, the same for all who point at it: nobody changes it."""
-        pointer = self._pointer
-        if pointer is None:
-            pointer = self._pointer = {"reference": f"{self.type}/{self.id}"}
-        return pointer
-
-    def clear(self, slot: str, path: str) -> None:
-        """Note that the sender cleared what `slot` said at `path`."""
-        if self.shared:
-            self._own()
-        if self.slots is not None:
-            self.slots.setdefault(slot, [])
-        self.cleared.append(f"{self.type}.{path}")
-
-    def entry(self) -> Entry:
-        """Return the finished entry."""
-        if self.slots is not None and not self.shared:
-            self.resource = assemble(self.type, self.id, self.slots)
-        cleared = tuple(dict.fromkeys(self.cleared)) if self.cleared else ()
-        return Entry(self.resource, self.slots, cleared, self.deleted)
-
-
-class Recipe:
-    """What a data type's map makes of one value: the things it mentions, finished, and the reference to the last."""
-
-    __slots__ = ("nodes", "reference")
-
-    def __init__(self, reference: str, nodes: list[Node]) -> None:
-        self.reference = reference
-        self.nodes = [(node.type, node.id, node.slots or {}, node.entry().resource) for node in nodes]
-
-
-def within(target: dict[str, Any], parents: Sequence[str]) -> dict[str, Any]:
-    """Return the element further in, made where it is missing; a copy, for what is there may be shared by messages."""
-    for name in parents:
-        target[name] = target = {**target.get(name, {})}
-    return target
-
-
-def put(target: dict[str, Any], path: str, value: Any) -> None:
-    """Set `value` at a dotted path; a list is appended to what stands there."""
-    *parents, last = path.split(".")
-    target = within(target, parents)
-    if isinstance(value, list):
-        target[last] = have = [*target.get(last, ())]
-        have.extend(element for element in value if element not in have)
-    else:
-        target[last] = value
-
-
-class Shape:
-    """What a scope is before there is a message: its place among the scopes, and the segments seen from it by number.
-
-    - `first` holds the first segment of each name that stands in it, `members` all that stand directly in it.
-    - `near` and `many` are those of the nearest scope that has any, outwards.
-    """
-
-    __slots__ = ("first", "many", "members", "name", "near", "number", "parent")
-
-    def __init__(self, name: str, parent: Shape | None, number: int) -> None:
-        self.name = name
-        self.parent = parent
-        self.number = number
-        self.first: dict[str, int] = {}
-        self.members: dict[str, list[int]] = {}
-        self.near: dict[str, int] = {}
-        self.many: dict[str, list[int]] = {}
-
-    def settle(self) -> None:
-        """Look outwards, once all segments have their place; the scope around this one has done so before."""
-        outer = self.parent
-        self.near = {**(outer.near if outer else {}), **self.first}
-        self.many = {**(outer.many if outer else {}), **self.members}
-
-
-class Scope:
-    """A stretch of the message in which labels mean one thing: a patient, an order, an observation."""
-
-    __slots__ = ("_chain", "_message", "name", "nodes", "parent", "shape")
-
-    def __init__(self, shape: Shape, parent: Scope | None, message: Message) -> None:
-        self.shape = shape
-        self.name = shape.name
-        self.parent = parent
-        self.nodes: dict[str, Node] = {}
-        self._chain: tuple[dict[str, Node], ...] = (self.nodes, *parent._chain) if parent else (self.nodes,)
-        self._message = message
-
-    def find(self, label: str) -> Node | None:
-        """Return the nearest node with `label`, outwards."""
-        for nodes in self._chain:
-            if label in nodes:
-                return nodes[label]
-        return None
-
-    def home(self, name: str) -> Scope:
-        """Return the nearest scope called `name`, outwards; this one where there is none."""
-        scope: Scope | None = self
-        while scope is not None:
-            if scope.name == name:
-                return scope
-            scope = scope.parent
-        return self
-
-    def segment(self, name: str) -> Segment | None:
-        """Return the nearest segment called `name`, outwards."""
-        place = self.shape.near.get(name)
-        return None if place is None else self._message.segments[place]
-
-    def every(self, name: str) -> list[Segment]:
-        """Return the segments called `name` of the nearest scope that has any, outwards."""
-        return [self._message.segments[place] for place in self.shape.many.get(name, ())]
 
 
 @lru_cache(maxsize=65536)
@@ -219,6 +34,16 @@ def _sent_offset(message: Message) -> str | None:
     header = message.first("MSH")
     sent = header.value(7) if header is not None else ""
     return sent[-5:] if len(sent) > 5 and sent[-5] in "+-" else None
+
+
+class Recipe:
+    """What a data type's map makes of one value: the things it mentions, and the reference to the last."""
+
+    __slots__ = ("reference", "things")
+
+    def __init__(self, reference: str, things: list[Mentioned]) -> None:
+        self.reference = reference
+        self.things = things
 
 
 class Made(Protocol):
@@ -238,6 +63,7 @@ class Run:
     __slots__ = (
         "cache",
         "conversion",
+        "labels",
         "later",
         "links",
         "listed",
@@ -279,10 +105,21 @@ class Run:
         self.cache: dict[Any, Any] = {}
         self.recall: Any = None
         self.memory: dict[Any, Any] = {}
+        self.labels: frozenset[str] = frozenset()
         self.later: list[tuple[Scope, Segment, Callable[[Segment, Run], None]]] = []
         self.links: list[tuple[Scope, Node, str, bool, str, str]] = []
         self.waiting: list[tuple[Scope, Segment, Any]] = []
         self.listed: list[tuple[Scope, Node, str, str, str]] = []
+
+    @property
+    def here(self) -> Scope | None:
+        """The scope in which something is mentioned."""
+        return self.scope
+
+    @property
+    def header(self) -> Segment:
+        """The message's MSH, for rows of other segments that ask for the event (MSH-9)."""
+        return self.message.segments[0]
 
     def find(self, code: str, at: str, severity: Severity | None = None) -> _T | None:
         """Note a finding at `at` (`5.1`) of the segment at hand; return None, for `return run.find(…)`."""
@@ -349,15 +186,15 @@ class Run:
 
     def named(self, type_name: str, key: tuple[bool, str]) -> Node:
         """Return what an encoded key names, as `mention` does."""
-        return self.thing(type_name, key, self.scope)
+        return self.thing(type_name, key)
 
-    def thing(self, type_name: str, key: tuple[bool, str], scope: Scope | None) -> Node:
-        """Return the thing of a type that `key` names, made in `scope` where it is new."""
+    def thing(self, type_name: str, key: tuple[bool, str]) -> Node:
+        """Return the thing of a type that `key` names."""
         universal, text = key
         node_id = _mentioned_id(scope_of("" if universal else self.partner, type_name) + text)
         node = self.nodes.get((type_name, node_id))
         if node is None:
-            node = self.add(Node(type_name, type_name, node_id, scope, True))
+            node = self.add(Node(type_name, type_name, node_id, self.here, True))
         return node
 
     def cached(self, name: str, components: Any, at: str, table: Table | None, call: Callable[..., Any]) -> Any:
@@ -380,7 +217,7 @@ class Run:
         finally:
             self.nodes, self.order = nodes, order
         if made and value is not None:
-            value = Recipe(value["reference"], made)
+            value = Recipe(value["reference"], mentioned(made))
         size = sum(len(text) for subs in components for text in subs)
         if value is not None and before == len(self.conversion.findings) and size <= CACHED_LENGTH:
             if len(self.cache) >= CACHED:
@@ -389,18 +226,17 @@ class Run:
         return self._mentioning(value) if value.__class__ is Recipe else value
 
     def _mentioning(self, recipe: Any) -> dict[str, str]:
-        self.apply(recipe.nodes)
+        self.apply(recipe.things)
         return {"reference": recipe.reference}
 
-    def apply(self, nodes: list[Any]) -> None:
-        """Let a recipe's things be mentioned in this message."""
-        for type_name, node_id, slots, resource in nodes:
+    def apply(self, things: list[Mentioned]) -> None:
+        """Let things be mentioned in this message as they were before."""
+        for type_name, node_id, shared in things:
             node = self.nodes.get((type_name, node_id))
             if node is None:
-                node = self.add(Node(type_name, type_name, node_id, self.scope, True))
-                node.slots, node.resource, node.shared = slots, resource, True
-            elif node.slots is not slots:
-                for slot, said in slots.items():
+                self.add(Node(type_name, type_name, node_id, self.here, True)).share(shared)
+            elif node.slots is not shared.slots:
+                for slot, said in shared.slots.items():
                     for path, value in said:
                         node.mention(slot, path, value)
 

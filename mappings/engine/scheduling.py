@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Any
 from mappings.engine import times
 from mappings.engine.helpers import valued
 from mappings.engine.keys import text_of
+from mappings.engine.nodes import Node
 from mappings.engine.orders import offset_minutes, time_unit
 from mappings.engine.people import withdraw_slot
 from mappings.engine.primitives import number
 from mappings.engine.protocols import CLEAR, Segment
 from mappings.engine.registry import segment
-from mappings.engine.run import ALTERNATE, Node
+from mappings.engine.run import ALTERNATE
 
 if TYPE_CHECKING:
     from mappings.engine.run import Run

@@ -8,7 +8,7 @@ from __future__ import annotations
 from operator import itemgetter
 from typing import TYPE_CHECKING
 
-from mappings.engine.run import Shape
+from mappings.engine.scopes import Shape
 
 if TYPE_CHECKING:
     from mappings.engine.messages import Plan, ScopeKind, Step
@@ -22,15 +22,17 @@ class Script:
     """A plan applied to a sequence of segment names; segments and scopes are numbers.
 
     - `shapes` are the scopes, the message's first, each after the one around it.
-    - `todo` holds (segment, its scope, the steps, fields that no step takes) in the message's order.
+    - `todo` holds (segment, its scope, the steps, those that do not stand here, fields that no step takes) in the
+      message's order; `labels` are those that the steps give.
     - `findings` are (code, segment).
     """
 
-    __slots__ = ("findings", "shapes", "todo")
+    __slots__ = ("findings", "labels", "shapes", "todo")
 
     def __init__(self) -> None:
         self.shapes = [Shape("message", None, 0)]
-        self.todo: list[tuple[int, int, tuple[Step, ...], tuple[int, ...]]] = []
+        self.todo: list[tuple[int, int, tuple[Step, ...], tuple[Step, ...], tuple[int, ...]]] = []
+        self.labels: frozenset[str] = frozenset()
         self.findings: list[tuple[str, int]] = []
 
     def add(self, name: str, parent: Shape) -> Shape:
@@ -62,6 +64,7 @@ def _write(plan: Plan, names: tuple[str, ...]) -> Script:
                 script.findings.append(("unmapped-segment", place))
             continue
         steps = tuple(found)
+        silent: tuple[Step, ...] = ()
         scope = _open(plan, script, name, place, current)
         allowed = plan.standing.get(name)
         if allowed is not None:
@@ -70,16 +73,25 @@ def _write(plan: Plan, names: tuple[str, ...]) -> Script:
             if under is None:
                 script.findings.append(("segment-out-of-place", place))
                 continue
-            steps = tuple(step for step in steps if not step.after or under[1] in step.after)
+            steps = tuple(step for step in found if not step.after or under[1] in step.after)
+            silent = tuple(step for step in found if step not in steps)
             scope = script.add("segment", under[2])
         elif name not in plan.opens:
             scope = script.add("segment", scope)
         _stand(scope, name, place)
         stands[name] = (place, name, scope)
-        script.todo.append((place, scope.number, steps, plan.gaps.get(name, ())))
+        script.todo.append((place, scope.number, steps, silent, plan.gaps.get(name, ())))
+    script.labels = _labels(plan, [step for _, _, steps, _, _ in script.todo for step in steps])
     for shape in script.shapes:
         shape.settle()
     return script
+
+
+def _labels(plan: Plan, steps: list[Step]) -> frozenset[str]:
+    """Return the labels that something may have: an action may make what has no row."""
+    if any(step.action is not None for step in steps):
+        steps = [step for found in plan.steps.values() for step in found]
+    return frozenset(step.label for step in steps)
 
 
 def _stand(scope: Shape, name: str, place: int) -> None:

@@ -78,6 +78,14 @@ def _choose(resource: Resource) -> None:
 
 
 def _put(resource: Resource, path: str, value: Any) -> None:
+    if path not in resource and "." not in path:
+        # Nearly all that is said: the first at its place, and nothing that could be there twice.
+        if value.__class__ is not list:
+            resource[path] = value
+            return
+        if len(value) < 2:
+            resource[path] = [*value]
+            return
     node = resource
     names = path.split(".")
     for name in names[:-1]:

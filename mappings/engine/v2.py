@@ -7,6 +7,7 @@ from typing import Any
 from mappings.engine import messages, times
 from mappings.engine.compiled import Maps
 from mappings.engine.model import Conversion, Profile
+from mappings.engine.nodes import said_twice
 from mappings.engine.protocols import CLEAR, Message, Segment
 from mappings.engine.recall import Memory
 from mappings.engine.run import Run
@@ -65,26 +66,9 @@ def convert_message(maps: Maps, message: Message, profile: Profile, memories: Me
 def _said_twice(run: Run) -> None:
     """Note what one field said twice of an element that holds one value: the last one stands."""
     for node in run.order:
-        if node.slots is None or node.shared:
-            continue
-        for slot, said in node.slots.items():
-            if len(said) > 1 and slot[0] != "~" and _differ(said):
+        if node.slots is not None:
+            for slot in node.shared.twice() if node.shared else said_twice(node.slots):
                 run.find("repetition-not-carried", slot, "information")
-
-
-def _differ(said: list[tuple[str, Any]]) -> bool:
-    values: dict[str, Any] = {}
-    for path, value in said:
-        if value.__class__ is list or path == "status":
-            continue
-        have = values.setdefault(path, value)
-        if have is not value and have != value:
-            if have.__class__ is not dict or value.__class__ is not dict:
-                return True
-            if any(have[name] != value[name] for name in have.keys() & value.keys()):
-                return True
-            values[path] = {**have, **value}
-    return False
 
 
 def _stamp(run: Run) -> None:

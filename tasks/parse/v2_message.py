@@ -17,12 +17,13 @@ class Segment:
     """A segment in its message.
 
     - `name` is its three letters; `index` its place in the message, from 0; `ordinal` counts from 1 among its name.
+    - `text` is the segment as it was sent.
     - Fields, repetitions, components and subcomponents count from 1, as in the standard; MSH-1 is the separator.
     - A segment is cut into fields when the first of them is read; a field is unescaped when it is read.
     - It reads its fields alone; what stands around it, it knows as long as somebody holds the message.
     """
 
-    __slots__ = ("_long", "_marks", "_message", "_text", "index", "name", "ordinal", "texts")
+    __slots__ = ("_long", "_marks", "_message", "index", "name", "ordinal", "text", "texts")
 
     texts: list[str]
     """The fields as they were sent, by their number; in the place of 0 stands the segment's name."""
@@ -30,7 +31,7 @@ class Segment:
     def __init__(  # noqa: PLR0917 - made by `map`, thousands of times a second
         self, text: str, name: str, index: int, ordinal: int, marks: Delimiters, message: ref[Message]
     ) -> None:
-        self._text = text
+        self.text = text
         self._marks = marks
         # Not held: message and segments in a circle would live until the garbage collector comes.
         self._message = message
@@ -44,7 +45,7 @@ class Segment:
         if name != "texts":
             raise AttributeError(name)
         mark = self._marks.field
-        texts = self.texts = self._text.split(mark)
+        texts = self.texts = self.text.split(mark)
         if not self.index:
             texts.insert(1, mark)
         return texts
@@ -97,7 +98,7 @@ class Segment:
 
     def extend(self, lines: list[str]) -> None:
         """Add lines of text that a line end inside the last field has cut off; only before a field is read."""
-        self._text = "\n".join((self._text, *lines))
+        self.text = "\n".join((self.text, *lines))
 
     @property
     def _home(self) -> Message:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from copy import deepcopy
+from dataclasses import replace
 from typing import Any
 
 from tasks import registry
@@ -30,6 +32,8 @@ class Enricher:
 
     def __call__(self, conversion: Conversion) -> None:
         """Enrich what a record says, in place; a code that is in no table is a finding."""
+        if self._steps:
+            conversion.entries = [_own(entry) for entry in conversion.entries]
         for step in self._steps:
             for entry in conversion.entries:
                 if not entry.deleted:
@@ -41,6 +45,11 @@ class Enricher:
         table = self._tables[str(step.table)]
         kind, _, path = str(step.translate or step.fill).partition(".")
         return _translate(table, kind, path) if step.translate else _fill(table, kind, path, step)
+
+
+def _own(entry: Entry) -> Entry:
+    """Return an entry of which what other records share is a copy."""
+    return deepcopy(replace(entry, shared=False)) if entry.shared else entry
 
 
 def _translate(table: Lookup, kind: str, path: str) -> Step:
