@@ -20,7 +20,6 @@ from tasks.parse.csv_lines import Row, Start, head, look, rows
 MOST_ROWS = 10_000
 """A record of more rows than this is cut: its key is none."""
 
-_NOT_CLOSED = Finding("csv-quote-not-closed", "row", "error")
 _KEY_AGAIN = Finding("csv-key-again", "row", "error")
 _WIDE = "utf-16"
 
@@ -107,7 +106,7 @@ class CsvFormat:
             elif state.trailer:
                 yield state.frame(data, row.size, row.lines, (Finding("csv-after-trailer", "row", "error"),))
             else:
-                yield state.frame(data, row.size, row.lines, () if row.closed else (_NOT_CLOSED,))
+                yield state.frame(data, row.size, row.lines, (Finding(row.wrong, "row", "error"),) if row.wrong else ())
 
     def _end(self, row: Row, state: _State) -> Iterator[Frame]:
         """Hold the trailer's count against the rows; only a difference is a frame."""
@@ -160,7 +159,7 @@ class CsvFormat:
 
     def _key(self, row: Row, state: _State) -> tuple[str, ...] | None:
         try:
-            cells = self._split(self._text(row.data, state.read_as)) if row.closed else []
+            cells = self._split(self._text(row.data, state.read_as)) if not row.wrong else []
         except BadRecord:
             return None
         if len(cells) != state.context["width"]:

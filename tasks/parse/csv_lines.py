@@ -11,17 +11,24 @@ from typing import NamedTuple
 LONGEST_ROW = 8 << 20
 """A row longer than this is not waited for: a quote that is never closed must not swallow the file."""
 
+LONGEST_LINE = 64 << 20
+"""A line longer than this is not held: it is no row of a table, and its beginning is kept for who looks at it."""
+KEPT = 100
+
 _BOMS = ((codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.BOM_UTF16_BE, "utf-16-be"))
 _WIDE = ("utf-16-le", "utf-16-be")
 
 
 class Row(NamedTuple):
-    """A row without its line end; `size` is what it takes in the file, `lines` how many lines it runs over."""
+    """A row without its line end; `size` is what it takes in the file, `lines` how many lines it runs over.
+
+    - `wrong` is the code of why nothing can be read of it: a quote that is not closed, or a line without an end.
+    """
 
     data: bytes
     size: int
     lines: int
-    closed: bool = True
+    wrong: str = ""
 
 
 class Start(NamedTuple):
@@ -83,38 +90,62 @@ def rows(chunks: Iterable[bytes], start: Start, delimiter: str, quote: str, esca
     lines = _wide_lines(chunks, start) if wide else _lines(chunks, start.newline)
     if not quote:
         for data, size in lines:
-            yield Row(data.removesuffix(b"\r"), size, 1)
+            yield _too_long(data, size) if size > LONGEST_LINE else Row(data.removesuffix(b"\r"), size, 1)
         return
     yield from _Joiner(lines, quote.encode(), quotes(delimiter, quote, escape), start.newline).rows()
 
 
 def _lines(chunks: Iterable[bytes], newline: bytes) -> Iterator[tuple[bytes, int]]:
     rest: list[bytes] = []
+    held = over = 0
     for chunk in chunks:
         if newline not in chunk:
-            rest.append(chunk)
+            if held > LONGEST_LINE:
+                over += len(chunk)
+            else:
+                rest.append(chunk)
+                held += len(chunk)
             continue
         parts = (b"".join(rest) + chunk).split(newline)
         rest = [parts.pop()]
+        held = len(rest[0])
         for part in parts:
-            yield part, len(part) + 1
+            yield part, len(part) + 1 + over
+            over = 0
     last = b"".join(rest)
     if last:
-        yield last, len(last)
+        yield last, len(last) + over
 
 
 def _wide_lines(chunks: Iterable[bytes], start: Start) -> Iterator[tuple[bytes, int]]:
     decoder = codecs.getincrementaldecoder(start.encoding)(errors="surrogatepass")
-    newline, rest = start.newline.decode(), ""
+    newline = start.newline.decode()
+    some: list[str] = []
+    held = over = 0
     for chunk in chunks:
-        parts = (rest + decoder.decode(chunk)).split(newline)
-        rest = parts.pop()
+        text = decoder.decode(chunk)
+        if newline not in text:
+            if held > LONGEST_LINE:
+                over += len(text.encode(start.encoding, "surrogatepass"))
+            else:
+                some.append(text)
+                held += len(chunk)
+            continue
+        parts = ("".join((*some, text))).split(newline)
+        some = [parts.pop()]
+        held = len(some[0])
         for part in parts:
-            yield _narrow(part), len((part + newline).encode(start.encoding, "surrogatepass"))
+            yield _narrow(part), len((part + newline).encode(start.encoding, "surrogatepass")) + over
+            over = 0
+    rest = "".join(some)
     # Half a character at the end is kept as a byte that no UTF-8 has, so that reading the row says so.
     half = len(decoder.getstate()[0])
     if rest or half:
-        yield _narrow(rest) + b"\xff" * half, len(rest.encode(start.encoding, "surrogatepass")) + half
+        yield _narrow(rest) + b"\xff" * half, len(rest.encode(start.encoding, "surrogatepass")) + half + over
+
+
+def _too_long(data: bytes, size: int) -> Row:
+    return Row(data[:KEPT], size, 1, "csv-line-too-long")
 
 
 def _narrow(text: str) -> bytes:
@@ -134,7 +165,9 @@ class _Joiner:
             data, size = ahead.popleft() if ahead else next(lines, (b"", 0))
             if not size:
                 return
-            if quote not in data or closed(data):
+            if size > LONGEST_LINE:
+                yield _too_long(data, size)
+            elif quote not in data or closed(data):
                 yield Row(data[:-1] if data[-1:] == b"\r" else data, size, 1)
             else:
                 yield self._close(data, size)
@@ -156,4 +189,4 @@ class _Joiner:
                 for _ in range(taken):
                     self.ahead.popleft()
                 return Row(self.newline.join(parts).removesuffix(b"\r"), whole, len(parts))
-        return Row(data.removesuffix(b"\r"), size, 1, closed=False)
+        return Row(data.removesuffix(b"\r"), size, 1, "csv-quote-not-closed")

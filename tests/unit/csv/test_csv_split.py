@@ -10,6 +10,7 @@ import pytest
 from mappings.engine.model import Profile
 from tasks.errors import BadRecord, ConfigError
 from tasks.model import BEGIN, Frame, Position
+from tasks.parse import csv_lines
 from tasks.parse.csv import CsvFormat
 
 COLUMNS = """
@@ -284,3 +285,36 @@ def test_rows_of_one_key_that_stand_apart_do_not_replace_the_first_ones_in_silen
     frames = list(form.split([b"id,name,note\n1,a,\n1,b,\n2,c,\n1,d,\n3,e,\n"]))
     assert [frame.location for frame in frames] == ["lines 2 to 3", "line 4", "line 5", "line 6"]
     assert [[finding.code for finding in frame.findings] for frame in frames] == [[], [], wanted, []]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16-le"])
+@pytest.mark.parametrize("file", ["{}", "{quote: none}"])
+def test_a_line_without_an_end_is_not_held_and_its_neighbours_are_read(tmp_path, monkeypatch, encoding, file):
+    monkeypatch.setattr(csv_lines, "LONGEST_LINE", 10_000)
+    mark = "\ufeff" if encoding == "utf-16-le" else ""
+    form = made(tmp_path, file)
+
+    def text():
+        yield f"{mark}id,name,note\n1,Ada,x\n2,".encode(encoding)
+        for _ in range(4_000):
+            yield ("n" * 500).encode(encoding)
+        yield "\n3,Bob,y\n".encode(encoding)
+
+    tracemalloc.start()
+    frames = list(form.split(text()))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert [codes(form, frame) for frame in frames] == [[], [("csv-line-too-long", "row")], []]
+    assert peak < 300_000
+    whole = b"".join(text())
+    after = frames[1].next
+    assert [frame.data for frame in form.split([whole[after.offset :]], after)] == [frames[2].data]
+
+
+def test_a_last_line_without_an_end_ends_the_file(tmp_path, monkeypatch):
+    monkeypatch.setattr(csv_lines, "LONGEST_LINE", 1_000)
+    form = made(tmp_path)
+    data = b"id,name,note\n1,Ada,x\n" + b"z" * 9_000
+    frames = list(form.split([data[at : at + 500] for at in range(0, len(data), 500)]))
+    assert [codes(form, frame) for frame in frames] == [[], [("csv-line-too-long", "row")]]
+    assert frames[1].next.offset == len(data)
