@@ -14,13 +14,16 @@ case when s.resource_type = 'Patient' then s.id
 """The patient that a staged resource is about."""
 
 BLOCKED = f"""
-with waiting as (
-    select b.id, {PATIENT} as patient from ledger.batch b join staging.resource s on s.batch_id = b.id
+with waiting as materialized (
+    select distinct b.id, {PATIENT} as patient from ledger.batch b join staging.resource s on s.batch_id = b.id
     where b.feed = (select feed from ledger.batch where id = %(batch)s) and b.state = 'held' and b.id <> %(batch)s
+), mine as materialized (
+    -- each resource is read once: joined on the expression itself, every pair of them would be
+    select s.record_id, {PATIENT} as patient from staging.resource s
+    where s.batch_id = %(batch)s and exists (select from waiting)
 )
-select s.record_id, array_agg(distinct w.id order by w.id)
-from staging.resource s join waiting w on w.patient = {PATIENT}
-where s.batch_id = %(batch)s group by s.record_id
+select mine.record_id, array_agg(distinct waiting.id order by waiting.id)
+from mine join waiting using (patient) group by mine.record_id
 """  # noqa: S608
 
 

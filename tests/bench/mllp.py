@@ -176,6 +176,7 @@ def latency(url: str, port: int, seconds: float) -> dict[str, float]:
     late = sorted(visible - answered[control] for control, visible in rows if control in answered)
     return {
         "visible_messages": len(late),
+        "not_visible_after_a_minute": len(answered) - len(late),
         "visible_p50_seconds": round(late[len(late) // 2], 2),
         "visible_p95_seconds": round(late[int(len(late) * 0.95)], 2),
         "visible_max_seconds": round(late[-1], 2),
