@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import re
+from collections.abc import Callable
 from functools import lru_cache
 
 _CODECS = {
@@ -45,7 +46,8 @@ _CODECS = {
     "ISOIR126": "iso8859-7",
     "ISOIR138": "iso8859-8",
     "ISOIR148": "iso8859-9",
-    "ISOIR13": "iso2022_jp_ext",
+    "ISOIR13": "cp932",
+    "CNS116431992": "cp950",
     **{f"8859{n}": f"iso8859-{n}" for n in (*range(1, 12), 13, 14, 15, 16)},
     **{f"ISO8859{n}": f"iso8859-{n}" for n in (*range(1, 12), 13, 14, 15, 16)},
     **{f"WINDOWS125{n}": f"cp125{n}" for n in range(9) if n != 2},
@@ -87,16 +89,56 @@ def _windows(byte: bytes) -> str:
 codecs.register_error("sluice.windows", _as_windows)
 
 
+def _beside(base: str) -> Callable[[UnicodeError], tuple[str, int]]:
+    """Return the handler that reads, between shifted characters, the bytes of the message's own charset."""
+
+    def as_base(error: UnicodeError) -> tuple[str, int]:
+        if not isinstance(error, UnicodeDecodeError):
+            raise error
+        return error.object[error.start : error.end].decode(base), error.end
+
+    return as_base
+
+
+_SHIFTED = {
+    "iso2022_jp_ext": "iso2022_jp_ext",
+    "cp932": "iso2022_jp_ext",
+    "cp949": "iso2022_kr",
+    "iso2022_kr": "iso2022_kr",
+}
+"""The codec with ISO 2022's escape sequences of a charset that has them."""
+
+for _base in {*_CODECS.values()} - {""}:
+    codecs.register_error(f"sluice.beside.{_base}", _beside(_base))
+
+
 @lru_cache(maxsize=256)
 def codec_of(declared: tuple[str, ...]) -> str | None:
     """Return the codec that the repetitions of MSH-18 declare: "" where they declare none, None where unknown.
 
     The first repetition is the charset of the message; a Japanese one among the others means ISO 2022.
     """
-    names = [_CODECS.get(re.sub(r"[^A-Z0-9]", "", name.upper())) for name in declared] or [""]
+    names = _codecs(declared)
     if "iso2022_jp_ext" in names and names[0] in ("", "ascii", "iso2022_jp_ext"):
         return "iso2022_jp_ext"
     return names[0]
+
+
+def _codecs(declared: tuple[str, ...]) -> list[str | None]:
+    return [_CODECS.get(re.sub(r"[^A-Z0-9]", "", name.upper())) for name in declared] or [""]
+
+
+@lru_cache(maxsize=256)
+def _with_shifts(declared: tuple[str, ...]) -> tuple[str, str] | None:
+    """Return the codec that reads ISO 2022's escape sequences, and the charset between them; None where there is none.
+
+    Without a declaration they are Japanese, whose senders leave it out.
+    """
+    names = _codecs(declared)
+    found = next((shifted for name in names if name and (shifted := _SHIFTED.get(name))), None)
+    if found is None:
+        return ("iso2022_jp_ext", "ascii") if names[0] in ("", "ascii") else None
+    return found, names[0] or "ascii"
 
 
 def wide_encoding(data: bytes) -> str | None:
@@ -116,6 +158,11 @@ def decode(data: bytes, declared: tuple[str, ...]) -> tuple[str, str, str | None
     codec = codec_of(declared)
     if codec is None:
         return *_undeclared(data), "charset-unknown"
+    if b"\x1b" in data and (shifts := _with_shifts(declared)):
+        try:
+            return data.decode(shifts[0], f"sluice.beside.{shifts[1]}"), shifts[0], None
+        except UnicodeDecodeError:
+            return data.decode("utf-8", "sluice.windows"), "cp1252", "charset-disagrees"
     if data.isascii():
         return _ascii(data, codec)
     if codec == "":
@@ -134,12 +181,6 @@ def decode_bytes(data: bytes, codec: str) -> str:
 
 
 def _ascii(data: bytes, codec: str) -> tuple[str, str, str | None]:
-    if b"\x1b" in data and (not codec or codec in ("ascii", "iso2022_jp_ext", "iso2022_kr")):
-        try:
-            japanese = codec or "iso2022_jp_ext"
-            return data.decode(japanese), japanese, None
-        except UnicodeDecodeError:
-            return data.decode("ascii"), "ascii", "charset-disagrees"
     if codec.startswith(("utf-16", "utf-32")):
         return data.decode("ascii"), "utf-8", "charset-disagrees"
     return data.decode("ascii"), codec or "utf-8", None

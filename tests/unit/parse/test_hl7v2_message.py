@@ -381,3 +381,37 @@ def test_no_finding_and_no_error_holds_a_value() -> None:
     with pytest.raises(BadRecord) as refused:
         parse_bytes(b"MSH|^~\\&|SECRET")
     assert "SECRET" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("declared_as", "encoding", "name"),
+    [
+        ("8859/2", "iso8859-2", "Łuczak Żaneta"),
+        ("8859/5", "iso8859-5", "Иванов Пётр"),
+        ("8859/6", "iso8859-6", "محمد علي"),
+        ("8859/7", "iso8859-7", "Γιώργος"),
+        ("8859/8", "iso8859-8", "כהן דוד"),
+        ("8859/9", "iso8859-9", "Şahin İbrahim"),
+        ("8859/15", "iso8859-15", "Šœur €"),
+        ("UNICODE UTF-16", "utf-16", "山田 Zoë"),
+        ("ISO IR87", "iso2022_jp", "山田 太郎"),
+        ("~ISO IR159", "iso2022_jp_2", "丂 太郎"),
+        ("8859/1~ISO IR87", "iso2022_jp", "山田 太郎"),
+        ("ISO IR13", "shift_jis", "ﾔﾏﾀﾞ"),
+        ("ISO IR13~ISO IR87", "iso2022_jp_ext", "ﾔﾏﾀﾞ 太郎"),
+        ("GB 18030-2000", "gb18030", "王小明㐀"),
+        ("KS X 1001", "euc_kr", "김희중"),
+        ("KS X 1001", "iso2022_kr", "김희중"),
+        ("BIG-5", "big5", "許功蓋"),
+        ("CNS 11643-1992", "big5", "王小明"),
+    ],
+)
+def test_names_in_the_charset_that_is_declared(declared_as: str, encoding: str, name: str) -> None:
+    message = parse(f"PID|1||7||{name}||19700101|F", head=declared(declared_as), encoding=encoding)
+    assert (message.segments[1].value(5), message.segments[1].value(8)) == (name, "F")
+    assert message.findings == ()
+
+
+def test_between_shifted_characters_stand_those_of_the_message_s_own_charset() -> None:
+    data = f"{declared('8859/1~ISO IR87')}\rPID|1||7||Müller".encode("latin-1") + b"=" + "山田".encode("iso2022_jp")
+    assert parse_bytes(data).segments[1].value(5) == "Müller=山田"
