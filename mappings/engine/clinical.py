@@ -32,7 +32,7 @@ def reaction(seg: Segment, run: Run, target: Node) -> None:
     if cleared(field):
         target.clear(f"{name}-5", "reaction")
         return
-    manifestations = [{"text": value} for c in field if (value := _reaction_text(c, name))]
+    manifestations = [value for c in field if (value := _manifestation(c, run, name))]
     if not manifestations:
         return
     said: dict[str, Any] = {"manifestation": manifestations}
@@ -42,10 +42,13 @@ def reaction(seg: Segment, run: Run, target: Node) -> None:
     target.say(f"{name}-5", "reaction", [said])
 
 
-def _reaction_text(c: Components, name: str) -> str:
-    if name == "IAM":
-        return text_of(c, 2) or text_of(c, 1)
-    return whole(c).strip() if len(c) == 1 else text_of(c, 2) or text_of(c, 1)
+def _manifestation(c: Components, run: Run, name: str) -> dict[str, Any] | None:
+    """A reaction in words; from senders who code it in AL1-5 (a text in the standard), the code and its name."""
+    if name == "AL1" and len(c) > 1:
+        coded: dict[str, Any] | None = run.maps["CWE[CodeableConcept]"](c, run, "5")
+        return coded
+    text = whole(c).strip()
+    return {"text": text} if text else None
 
 
 @text("allergy-type", "code")

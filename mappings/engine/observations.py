@@ -93,6 +93,8 @@ def _number(c: Components, run: Run, unit: dict[str, Any]) -> Value | None:
         return None
     plain = quantity(text, "", unit)
     if plain is not None:
+        if len(c) > 1:
+            run.rest(c, _FIRST, "5")
         return "valueQuantity", plain
     found = re.fullmatch(r"([<>]=?|=[<>])\s*(\S+)", text)
     compared = quantity(found.group(2), found.group(1), unit) if found else None
@@ -167,6 +169,9 @@ def _range(c: Components, run: Run, unit: dict[str, Any]) -> Value | None:
         amount = number(text_of(c, comp)) if text_of(c, comp) else None
         if amount is not None:
             ends[name] = {"value": amount, **unit}
+        elif text_of(c, comp):
+            run.find("not-a-number", f"5.{comp}")
+            return _text(c, run, unit)
     return ("valueRange", ends) if ends else _text(c, run, unit)
 
 
@@ -191,7 +196,11 @@ def _person(name: str) -> Callable[[Components, Run, dict[str, Any]], Value | No
         comps = c[1:] if name == "XCN" else c
         order = (4, 1, 2, 0, 3) if name in {"XPN", "XCN"} else range(len(comps))
         parts = [text_of(comps, at + 1) for at in order]
-        text = " ".join(part for part in parts if part) or whole(c)
+        text = " ".join(part for part in parts if part)
+        if text:
+            said = range(2, 7) if name == "XCN" else range(1, 6) if name == "XPN" else range(1, len(c) + 1)
+            run.rest(c, frozenset(said), "5")
+        text = text or whole(c)
         return ("valueString", text) if text else None
 
     return convert

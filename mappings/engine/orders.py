@@ -180,7 +180,7 @@ def pointer_of_pair(c: Components, run: Run, at: str, kind: str, order: tuple[st
 
 def _is_pair(c: Components, run: Run) -> bool:
     """Say whether ORC-4 is an EIP (since 2.9), each side an EI as subcomponents, and not the EI of before."""
-    return run.message.version >= "2.9" or any(len(part) > 1 for part in c[:2])
+    return run.message.version >= "2.9" or (len(c) <= 2 and any(len(part) > 1 for part in c))
 
 
 @composite("own-number", "Identifier")

@@ -155,3 +155,40 @@ def test_a_result_without_a_time_has_its_order_s_and_a_finding_about_it_names_th
 
     assert only(convert("202403011015"), "Observation")["effectiveDateTime"] == "2024-03-01T10:15:00-05:00"
     assert {f.location for f in convert("soon").findings if f.code == "not-a-date"} == {"OBR-7"}
+
+
+def unit_and_more(units: str) -> tuple[Any, bool]:
+    found = observation({2: "NM", 5: "5", 6: units})
+    return found["valueQuantity"], any(
+        one["url"] == "urn:sluice:observation-unit" for one in found.get("extension", ())
+    )
+
+
+def test_of_a_unit_s_codings_that_of_ucum_is_the_quantity_s_and_the_others_stay_beside_it() -> None:
+    value = Decimal(5)
+    assert unit_and_more("mg/dl^local^L^mg/dL^mg/dL^UCUM") == ({"value": value, **UNIT}, True)
+    assert unit_and_more("mg/dL^mg/dL^UCUM") == ({"value": value, **UNIT}, False)
+    assert unit_and_more("mg^milligram") == ({"value": value, "unit": "milligram"}, True)
+
+
+def test_a_date_beside_a_financial_class_is_no_name_of_it() -> None:
+    lines = [seg("PID", {3: "1^^^A^MR"}), seg("PV1", {2: "I", 19: "V1", 20: "SELF^20240101"})]
+    coverage = only(one(message("ADT^A01^ADT_A01", *lines)), "Coverage")
+    assert coverage["period"] == {"start": "2024-01-01"}
+    assert "display" not in coverage["type"]["coding"][0]
+
+
+def test_padding_that_is_miscounted_loses_no_document() -> None:
+    found = observation({2: "ED", 5: "^AP^PDF^Base64^JVBERi0=="})
+    assert found["extension"][0]["valueAttachment"] == {"contentType": "application/pdf", "data": "JVBERi0="}
+    assert {one["url"] for one in found["extension"]} >= {
+        "http://hl7.org/fhir/5.0/StructureDefinition/extension-Observation.value"
+    }
+
+
+@pytest.mark.parametrize("unit", ["MIN", "min", "MINS", "Minutes"])
+def test_minutes_are_minutes_however_they_are_written(unit: str) -> None:
+    lines = [seg("SCH", {1: "A1", 9: "20", 10: unit, 11: "^^^202403051000"}), seg("PID", {3: "1^^^A^MR"})]
+    conversion = one(message("SIU^S12^SIU_S12", *lines))
+    assert only(conversion, "Appointment")["end"] == "2024-03-05T10:20:00-05:00"
+    assert "unknown-unit" not in {finding.code for finding in conversion.findings}
