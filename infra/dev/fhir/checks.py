@@ -30,5 +30,11 @@ def require_valid(resource: Resource) -> None:
 
 def _issue_code(code: str) -> str:
     """Return the IssueType nearest to a finding's code."""
-    nearest = {"required": "required", "cardinality": "structure", "unknown": "structure", "code": "code-invalid"}
+    nearest = {
+        "invariant": "invariant",
+        "required": "required",
+        "cardinality": "structure",
+        "unknown": "structure",
+        "code": "code-invalid",
+    }
     return next((issue for word, issue in nearest.items() if word in code), "invalid")
