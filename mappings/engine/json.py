@@ -29,6 +29,16 @@ def loads(data: bytes | str) -> Any:
         raise ValueError("not a JSON text") from None
 
 
+def canonical(value: Any) -> bytes:
+    """Return `value` as JSON like `dumps`, its keys sorted: equal values give equal bytes."""
+    return _sorted.encode(value)
+
+
 def digest(value: Any) -> bytes:
-    """Return the 16-byte hash by which a value counts as unchanged: of its JSON with sorted keys."""
-    return hashlib.blake2b(_sorted.encode(value), digest_size=16).digest()
+    """Return the 16-byte hash by which a value counts as unchanged: of its canonical JSON."""
+    return digest_of(canonical(value))
+
+
+def digest_of(text: bytes) -> bytes:
+    """Return the same of what is canonical JSON already."""
+    return hashlib.blake2b(text, digest_size=16).digest()

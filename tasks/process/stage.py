@@ -14,7 +14,7 @@ from datetime import datetime
 from itertools import islice, takewhile
 from typing import Any
 
-from mappings.engine.json import digest, dumps
+from mappings.engine.json import canonical, digest_of, dumps
 from tasks.destinations import passes
 from tasks.errors import BadRecord
 from tasks.failpoints import reached
@@ -26,7 +26,7 @@ from tasks.ledger.db import Connection
 from tasks.ledger.deliveries import Delivery
 from tasks.ledger.erased import ERASED, Suppressed
 from tasks.ledger.outbox_fill import RECORD
-from tasks.model import DELETED, DIRECTORY, Conversion, Entry, Finding, Frame, Position, record_id
+from tasks.model import DELETED, DIRECTORY, Conversion, Entry, Finding, Frame, Position, Resource, record_id
 from tasks.pipeline import Done, Pipeline
 from tasks.process.peer import Peer
 from tasks.route.rules import Decision
@@ -67,6 +67,7 @@ class Stager:
         self.landing = landing
         self.pipeline = pipeline
         self.suppressed = Suppressed()
+        self._written = Written()
         name = getattr(feed.source, "peer", None)
         self.peer = Peer(name, take=feed.source.copies == "take") if name else None
 
@@ -81,6 +82,10 @@ class Stager:
         ):
             return Done("route", Conversion(), Decision((), ERASED))
         return done
+
+    def rows(self, record: int, landed_at: datetime, done: Done) -> Iterator[Row]:
+        """Yield the rows of the staging table of a record that is good."""
+        return staged_rows(record, landed_at, done.conversion, done.decision, self._written)
 
     def hold(self, writer: Connection) -> None:
         """Let nobody be erased until the writer's transaction has ended, and know who is."""
@@ -146,7 +151,7 @@ class Stager:
                     if done.failed:
                         failed.quarantined.append((record, delivery.id, done.stage, done.conversion.findings))
                     else:
-                        yield from staged_rows(record, delivery.landed_at, done.conversion, done.decision)
+                        yield from self.rows(record, delivery.landed_at, done)
 
     def _rows(self, reader: Connection, members: Members, todo: Iterable[Delivery], limit: int) -> Iterator[Row]:
         seen: dict[bytes, int] = {}
@@ -253,7 +258,7 @@ class Stager:
             return "filtered", iter(())
         if self.peer:
             members.heard += self.peer.heard(record, frame, done.conversion)
-        return None, staged_rows(record, delivery.landed_at, done.conversion, done.decision)
+        return None, self.rows(record, delivery.landed_at, done)
 
 
 def whole(delivery: Delivery, end: Position) -> tuple[Finding, ...]:
@@ -269,7 +274,42 @@ def whole(delivery: Delivery, end: Position) -> tuple[Finding, ...]:
     return ()
 
 
-def staged_rows(record: int, landed_at: datetime, conversion: Conversion, decision: Decision) -> Iterator[Row]:
+class Written:
+    """Entries as staging holds them: digest, resource, slots, and of whom the resource speaks.
+
+    What the converter hands out again (`Entry.shared`) is written once: the same physicians and wards, and patients of
+    whom the same is said, come in message after message.
+    """
+
+    def __init__(self) -> None:
+        self._held: dict[int, tuple[Resource, tuple[bytes, str, str | None, str]]] = {}
+
+    def __call__(self, entry: Entry) -> tuple[bytes, str, str | None, str]:
+        """Return an entry's columns."""
+        if not entry.shared or entry.deleted:
+            return _written(entry)
+        held = self._held.get(id(entry.resource))
+        if held is None or held[0] is not entry.resource:
+            if len(self._held) >= HELD:
+                self._held.clear()
+            held = self._held[id(entry.resource)] = entry.resource, _written(entry)
+        return held[1]
+
+
+HELD = 5_000
+"""Entries that are held as they were written: a few KB each."""
+
+
+def _written(entry: Entry) -> tuple[bytes, str, str | None, str]:
+    resource = entry.resource
+    text = canonical(resource)
+    patients = map(spoken.mark, spoken.named(resource["resourceType"], resource["id"], text))
+    return digest_of(text), text.decode(), _slots(entry), f"{{{','.join(map(str, patients))}}}"
+
+
+def staged_rows(
+    record: int, landed_at: datetime, conversion: Conversion, decision: Decision, written: Written
+) -> Iterator[Row]:
     """Yield a record's rows of the staging table, without the batch."""
     when = conversion.event_time or landed_at.isoformat()
     named = [name for name in decision.to if name != "warehouse"]
@@ -279,7 +319,7 @@ def staged_rows(record: int, landed_at: datetime, conversion: Conversion, decisi
     for entry in conversion.entries:
         resource = entry.resource
         kind, key = resource["resourceType"], resource["id"]
-        text = dumps(resource)
+        digest, text, slots, speaks_of = written(entry)
         yield (
             record,
             kind,
@@ -288,10 +328,10 @@ def staged_rows(record: int, landed_at: datetime, conversion: Conversion, decisi
             conversion.fhir_version,
             entry.deleted,
             [*(name for name in to if decision.takes(name, kind)), *itself],
-            digest(resource),
-            text.decode(),
-            _slots(entry),
-            f"{{{','.join(str(spoken.mark(name)) for name in spoken.named(kind, key, text))}}}",
+            digest,
+            text,
+            slots,
+            speaks_of,
         )
         itself = []
 

@@ -22,7 +22,7 @@ from tasks.ledger.db import Connection
 from tasks.ledger.erased import ERASED
 from tasks.ledger.moves import Move, move
 from tasks.pipeline import Done
-from tasks.process.stage import Row, Stager, record_key, stage_rows, staged_rows
+from tasks.process.stage import Row, Stager, record_key, stage_rows
 from tasks.publish.preview import Change, preview
 from tasks.publish.store import Refresh, publish
 from tasks.publish.withdraw import withdraw
@@ -79,7 +79,7 @@ class Again:
                 key = record_key(self.feed.name, frame)
                 told.take(record, done, key)
                 if record in told.good:
-                    told.rows += staged_rows(record, landed_at, done.conversion, done.decision)
+                    told.rows += self.stager.rows(record, landed_at, done)
             if mine:
                 self._settle(self._open(), mine, told, outcome, reason)
             if extra:
@@ -98,7 +98,7 @@ class Again:
                 done = self.stager.run(frame)
                 told.take(record, done, None)
                 if record in told.good:
-                    told.rows += staged_rows(record, landed_at, done.conversion, done.decision)
+                    told.rows += self.stager.rows(record, landed_at, done)
             outcome.counts["kept"] += len(told.still) + len(told.dropped)
             outcome.refused.update(told.refused())
             if told.good:
