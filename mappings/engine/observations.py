@@ -384,7 +384,12 @@ def _ends(text: str, unit: dict[str, Any]) -> dict[str, Any]:
 def observation_absence(seg: Segment, run: Run, target: dict[str, Any]) -> None:
     """OBX-11 X and N without a value: why there is none; the guide's codes, X being one that R4 does not have."""
     status = seg.value(11)
-    if status not in {"X", "N"} or any(name.startswith("value") for name in target):
+    if any(name.startswith("value") for name in target):
+        if target.pop("dataAbsentReason", None):
+            # FHIR has a reason only where there is no value.
+            run.find("outranked", "32", "information")
+        return
+    if status not in {"X", "N"}:
         return
     code, display = ("not-asked", "Not Asked") if status == "N" else ("error", "Error")
     reason = {"coding": [{"system": ABSENT, "code": code, "display": display}]}

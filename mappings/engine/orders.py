@@ -323,6 +323,10 @@ def timing_from_tq1(seg: Segment, run: Run) -> dict[str, Any] | None:
     clock = [found for c in seg.field(4) if text_of(c, 1) and (found := _clock(text_of(c, 1), run))]
     if clock:
         repeat["timeOfDay"] = clock
+        if repeat.pop("when", None):
+            # FHIR has either; the pattern stays in the timing's code.
+            repeat.pop("offset", None)
+            run.find("outranked", "3", "information")
     start, end = (run.date_time(seg.value(n).strip(), str(n)) for n in (7, 8))
     duration = _duration(seg, run, 6)
     if duration and start and end:

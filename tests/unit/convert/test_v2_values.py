@@ -192,3 +192,13 @@ def test_minutes_are_minutes_however_they_are_written(unit: str) -> None:
     conversion = one(message("SIU^S12^SIU_S12", *lines))
     assert only(conversion, "Appointment")["end"] == "2024-03-05T10:20:00-05:00"
     assert "unknown-unit" not in {finding.code for finding in conversion.findings}
+
+
+def test_a_reason_for_absence_gives_way_to_a_value() -> None:
+    lines = [seg("PID", {3: "1^^^A^MR"}), seg("OBR", {3: "F1", 4: "P^Panel^L"})]
+    valued = seg("OBX", {2: "NM", 3: "C^c^L", 5: "1", 11: "F", 32: "asked^Asked^L"})
+    conversion = one(message("ORU^R01^ORU_R01", *lines, valued))
+    assert "dataAbsentReason" not in only(conversion, "Observation")
+    assert ("outranked", "OBX-32") in {(f.code, f.location) for f in conversion.findings}
+    absent = observation({2: "NM", 32: "asked^Asked^L"})
+    assert absent["dataAbsentReason"]["coding"][0]["code"] == "asked"
