@@ -161,7 +161,7 @@ def dose_given(value: str, run: Run, at: str, table: Any = None) -> Decimal | No
     return None if found == 999 else found
 
 
-_LA2 = frozenset(range(1, 17))
+_LA2 = frozenset(range(1, 16))
 
 
 @composite("administered-at", "Reference")
@@ -172,7 +172,10 @@ def administered_at(c: Components, run: Run, at: str, table: Any = None) -> Any:
     """
     run.rest(c, _LA2, at)
     place = run.maps["PL[Location]"](list(c[:8]), run, at)
-    parts = [[sub] for sub in c[8]] if len(c) == 9 and len(c[8]) > 1 else list(c[8:16])
+    parts = [[sub] for sub in c[8]] if len(c) == 9 and len(c[8]) > 1 else list(c[8:15])
+    if any(map(any, parts[7:])):
+        run.find("component-not-carried", f"{at}.9")
+        parts = parts[:7]
     address = run.maps["XAD[Address]"](parts, run, at) if any(map(any, parts)) else None
     if not address:
         return place
