@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import ssl
+import struct
 import subprocess
 import threading
 import time
@@ -121,6 +123,21 @@ def test_a_connection_cut_before_the_answer_is_made_good_when_the_sender_sends_a
     wait_for(lambda: site.rows("select from ledger.arrival"))
     assert msa(running.sender().ask(message("C1"))) == ("AA", "C1")
     assert site.take()["received"] == 1
+
+
+def test_a_connection_cut_inside_the_answer_is_made_good_when_the_sender_sends_again(site: Site) -> None:
+    running = site.listen()
+    sender = running.sender()
+    sender.write(block(message("C1")))
+    assert sender.socket.recv(6) == b"\x0bMSH|^"
+    # a reset, not a farewell: what is still under way is thrown away
+    sender.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    sender.close()
+    again = running.sender()
+    assert msa(again.ask(message("C1"))) == ("AA", "C1")
+    assert msa(again.ask(message("C2", mrn="2"))) == ("AA", "C2")
+    counts = site.take()
+    assert (counts["received"], counts["duplicate"]) == (2, 0)
 
 
 def test_a_thousand_idle_connections_leave_room_for_a_message(site: Site) -> None:

@@ -76,26 +76,6 @@ def test_what_was_due_before_the_feed_expected_anything_is_not_told(expecting):
     assert found(expecting) == []
 
 
-def test_each_thing_is_an_event_once_a_feed_day_and_kind(expecting, monkeypatch):
-    from flows import expect as flow
-
-    told: list[dict[str, Any]] = []
-    tables: list[Any] = []
-    monkeypatch.setattr(flow, "emit_event", lambda **said: told.append(said))
-    monkeypatch.setattr(flow, "create_table_artifact", lambda rows, **_: tables.append(rows))
-    yesterday = datetime.now(UTC) - timedelta(days=2)
-    expecting.rows("update ledger.event set at = %s returning 1", yesterday)
-    first = flow.expect.fn()
-    assert first["new"] == first["found"] > 0
-    again = flow.expect.fn()
-    assert (again["found"], again["new"]) == (first["found"], 0)
-    assert len(told) == first["found"]
-    assert {event["event"] for event in told} <= {"sluice.feed.late", "sluice.feed.missing"}
-    assert {event["resource"]["prefect.resource.id"] for event in told} == {f"sluice.feed.{expecting.feed}"}
-    assert len(tables[-1]) == first["found"]
-    assert expecting.rows("select count(*) from ledger.event where kind in ('late', 'missing')") == [(len(told),)]
-
-
 def test_what_could_not_be_told_is_not_noted(expecting, monkeypatch):
     from flows import expect as flow
 
