@@ -119,7 +119,10 @@ def test_no_connection_left_is_told_and_the_next_run_goes_on(site, staged, monke
 def test_a_resource_with_ten_thousand_components_has_as_many_rows(site):
     site.configure("source: {kind: directory, connection: drop, ready: {stable_polls: 1}}\nformat: fhir-ndjson\n")
     code = {"coding": [{"system": "http://loinc.org", "code": "2339-0"}]}
-    component = {"code": code, "valueQuantity": {"value": 5.10, "code": "mmol/L"}}
+    component = {
+        "code": code,
+        "valueQuantity": {"value": 5.10, "system": "http://unitsofmeasure.org", "code": "mmol/L"},
+    }
     large = {"resourceType": "Observation", "id": "o1", "status": "final", "code": code}
     large["component"] = [component] * 10_000
     site.write("large.ndjson", json.dumps(large) + "\n")
