@@ -25,6 +25,7 @@ import psycopg
 
 from infra.dev.scratch import scratch_postgres
 from infra.migrations import upgrade
+from tasks import log
 
 FEED = "source: {kind: mllp}\nformat: hl7v2\ntimezone: America/New_York\n"
 NAME = "bench.adt"
@@ -199,4 +200,5 @@ def wait_until(condition: Callable[[], bool]) -> None:
 
 
 if __name__ == "__main__":
+    log.configure()  # what the drain tells goes to the standard error, the figures alone to the standard output
     sys.stdout.write(json.dumps(main(float(sys.argv[1]) if len(sys.argv) > 1 else 10.0), indent=1) + "\n")

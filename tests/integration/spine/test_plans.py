@@ -30,7 +30,7 @@ select (d << 32) + r, current_date - (d % 90)::int, d, 'message ' || r, decode(m
        case when r % 1000 = 7 then 'quarantined' end
 from generate_series(1, {DELIVERIES}::bigint) d, generate_series(1, {RECORDS}) r;
 insert into ledger.record_key select key, id from ledger.record where state is null;
-insert into ledger.record_patient select id % 100000, id from ledger.record;
+insert into ledger.record_patient select id % 100000, id from ledger.record order by id;
 insert into fhir.resource (resource_type, id, version_id, event_time, record_id, batch_id, partner, feed, fhir_version,
                            digest, resource)
 select 'Observation', md5(id::text), 1, now(), id, 1, 'p', 'f', '4.0.1', '',
@@ -146,7 +146,10 @@ def test_an_erasure_finds_what_speaks_of_the_patient_by_an_index(full: Any, monk
             if not statement.startswith("analyze"):
                 read |= {one for one in scans(plan_of(full, statement, params)) if one.startswith(LARGE)}
             full.execute(statement.encode(), params)
-        [(found,)] = full.execute("select count(*) from mine").fetchall()
+        found = full.execute("select record_id from mine order by 1").fetchall()
         filled = [one for one in read if full.execute(FILLED, (one,)).fetchall()[0][0] > 0]
     assert filled == []
-    assert found == 20
+    assert (
+        found == full.execute("select record_id from ledger.record_patient where patient = 17001 order by 1").fetchall()
+    )
+    assert len(found) > 10
