@@ -25,6 +25,7 @@ from typing import Any
 from infra.dev.partners import big_hl7
 from infra.dev.scratch import scratch_postgres
 from infra.migrations import upgrade
+from tasks import log
 
 FEED = (
     "source: {kind: directory, connection: drop, match: '*.hl7', ready: {stable_polls: 1}}\n"
@@ -81,6 +82,7 @@ def measure(clock: Clock) -> None:
 
 def main() -> None:
     """Print one JSON object: records, seconds, the ledger's seconds and share, and what in it costs most."""
+    log.configure()
     records = int(os.environ.get("SLUICE_BENCH_RECORDS", "100000"))
     with tempfile.TemporaryDirectory() as folder, scratch_postgres() as url:
         home = Path(folder)
