@@ -6,7 +6,8 @@ from typing import Any
 
 from mappings.engine.nodes import put, within
 from mappings.engine.protocols import CLEAR, Components, Repetitions, Segment
-from mappings.engine.recall import once, say
+from mappings.engine.recall import say
+from mappings.engine.recall_whole import once
 
 EMPTY = frozenset({"", CLEAR, None})
 

@@ -86,12 +86,13 @@ class Compiler:
         """Return the items of a type: that is in their property's name, or they are resources that say it."""
         wanted = kind.name if isinstance(kind, Name) else ""
         items = self.build(base)
-        under: Evaluate = lambda _focus, _around: NOTHING  # noqa: E731
-        if isinstance(base, Name):
-            under = self._member(base.base, base.name + wanted[:1].upper() + wanted[1:])
+        suffix = wanted[:1].upper() + wanted[1:]
+        under = self._member(base.base, base.name + suffix) if isinstance(base, Name) else None
 
         def of_type(focus: Items, around: Around) -> Items:
-            return under(focus, around) or [one for one in items(focus, around) if _is_resource(one, wanted)]
+            return (under and under(focus, around)) or [
+                one for one in items(focus, around) if _is_resource(one, wanted)
+            ]
 
         if name != "is":
             return of_type
