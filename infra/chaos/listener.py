@@ -10,12 +10,16 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Literal
 
+import psutil
+
 from infra.chaos import sender
 from infra.chaos.world import wait_for
-from infra.dev.process import free_port, listens
+from infra.dev.process import free_port
 from tasks.settings import PROJECT
 
 START_SECONDS = 120
+_PORTS = {"mllp": 21000, "http": 23000}
+"""Where each kind looks for its port: one that is dead at the moment must find its own again."""
 _MAIN = "from deployments.cli.main import main; main()"
 
 
@@ -24,7 +28,7 @@ class Listener:
 
     def __init__(self, kind: Literal["mllp", "http"], feed: str, env: Mapping[str, str]) -> None:
         self.kind, self.feed, self.env = kind, feed, env
-        self.port, self.begun = free_port(21000), 0
+        self.port, self.begun = free_port(_PORTS[kind]), 0
         self.process: subprocess.Popen[bytes] | None = None
 
     def send(self, messages: Sequence[bytes]) -> int:
@@ -46,9 +50,17 @@ class Listener:
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
             )
-            if not wait_for(lambda: listens(self.port), START_SECONDS):
+            if not wait_for(self._is_up, START_SECONDS):
                 raise RuntimeError(f"the {self.kind} listener does not come up")
         return self.process.pid
+
+    def _is_up(self) -> bool:
+        """Say whether the process itself listens: somebody else may have been quicker to take the port."""
+        assert self.process is not None  # noqa: S101 - it has been started
+        with suppress(psutil.NoSuchProcess):
+            held = psutil.Process(self.process.pid).net_connections("tcp")
+            return any(one.status == psutil.CONN_LISTEN and one.laddr.port == self.port for one in held)
+        return False
 
     def end(self) -> None:
         """End the process, also one that stands still."""
