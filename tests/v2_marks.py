@@ -79,6 +79,28 @@ class Marked:
         return mark if datatype in {"NM", "SI"} else f"{mark}{self.trimmings[number % len(self.trimmings)]}"
 
 
+class Overfull(Marked):
+    """A message in which every field has a component too many, and every component a subcomponent too many."""
+
+    def _field(self, datatype: str, place: str) -> str:
+        parts = super()._field(datatype, place).split("^")
+        wide = [f"{place}.{at}.{part.count('&') + 2}" for at, part in enumerate(parts, 1)]
+        full = [f"{part}&{self._more(more)}" for part, more in zip(parts, wide, strict=True)]
+        return "^".join([*full, self._more(f"{place}.{len(parts) + 1}")])
+
+    def _more(self, place: str) -> str:
+        mark = f"M{len(self.marks) + 1}x"
+        self.marks.append((place, mark))
+        return mark
+
+
+class Repeated(Marked):
+    """A message in which every field has a second repetition, whether it may repeat or not."""
+
+    def _field(self, datatype: str, place: str) -> str:
+        return f"{super()._field(datatype, place)}~{super()._field(datatype, place)}"
+
+
 def _flat(items: Any) -> Iterator[str]:
     for item in items:
         if len(item) > 3:

@@ -22,7 +22,7 @@ from mappings.engine.emit import (
     write_value,
 )
 from mappings.engine.errors import Mistake, nearest
-from mappings.engine.outranked import elsewhere, note_field, note_rest, note_whole
+from mappings.engine.outranked import elsewhere, note_excess, note_excess_of, note_field, note_rest, note_whole
 from mappings.engine.protocols import CLEAR
 from mappings.engine.registry import FUNCTIONS
 
@@ -30,7 +30,7 @@ from mappings.engine.registry import FUNCTIONS
 def segment(unit: Unit, shop: Shop) -> str:
     """Write the function of a segment's map; return its source."""
     writer, problems = shop.writer, shop.problems
-    writer.add("f = seg.field; T = seg.texts; n = len(T) - 1; M = run.recall.groups")
+    writer.add("f = seg.field; T = seg.texts; n = len(T) - 1; M = run.recall.groups; K = run.marks")
     if unit.within:
         writer.add("o = {}")
     elif not unit.living:
@@ -194,6 +194,7 @@ def _field_rows(unit: Unit, shop: Shop, rows: list[Row]) -> None:
     if ref is not None and ref.number and ref.root == unit.root:
         note_field(unit, shop, rows, ref.number)
         note_rest(unit, shop, rows, ref.number)
+        note_excess(unit, shop, ref.number)
     writer.depth = base
 
 
@@ -292,6 +293,7 @@ def _whole_row(unit: Unit, shop: Shop, row: Row) -> None:
     if name in FUNCTIONS and FUNCTIONS[name].kind == "segment":
         call = writer.keep(f"f_{name}", FUNCTIONS[name].call)
         writer.add(f"{call}(seg, run, {'node' if unit.living and not unit.within else 'o'})")
+        note_excess_of(unit, shop, row)
         return
     if name is not None:
         raise Mistake(

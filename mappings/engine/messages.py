@@ -14,6 +14,7 @@ from typing import Any
 from mappings.engine.conditions import compile_condition
 from mappings.engine.emit import field_term
 from mappings.engine.errors import Mistake, nearest
+from mappings.engine.excess import excess
 from mappings.engine.helpers import valued
 from mappings.engine.nodes import Node, put
 from mappings.engine.protocols import Segment
@@ -66,6 +67,14 @@ class Step:
     """The fields that are heard where this row speaks."""
     anew: bool = False
     """A second segment in a scope speaks of the thing that its own key names; of a scope of its own, each does."""
+
+    def act(self, seg: Segment, run: Run) -> None:
+        """Do what waited for the whole message."""
+        assert self.action is not None  # noqa: S101 - what has none does not wait
+        self.action(seg, run)
+        for number in self.takes:
+            if number <= seg.count and any(cut in seg.texts[number] for cut in run.marks):
+                excess(run, seg, number, {})
 
 
 @dataclass(slots=True)
@@ -204,7 +213,7 @@ def _gaps(gaps: tuple[int, ...], run: Run, seg: Segment) -> None:
 
 def _do(step: Step, run: Run, seg: Segment, make: Callable[[Run, Step, Segment], Node]) -> None:
     if step.action is not None:
-        run.later.append((run.scope, seg, step.action))
+        run.later.append((run.scope, seg, step))
         return
     node = run.scope.find(step.label)
     if node is None or (step.anew and (seg.ordinal > 1 or step.scope == "segment")):
@@ -294,9 +303,9 @@ def _inside(scope: Scope | None, outer: Scope) -> bool:
 
 def finish(plan: Plan, run: Run) -> None:
     """Do what waits for the whole message: actions, then the links between resources."""
-    for scope, seg, action in run.later:
+    for scope, seg, step in run.later:
         run.scope, run.seg = scope, seg
-        action(seg, run)
+        step.act(seg, run)
     only: dict[tuple[str, int], Node | None] = {}
     for scope, node, path, many, label, name in run.links:
         target = scope.find(label) or (node.scope and node.scope.find(label)) or _only(plan, run, scope, label, only)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from mappings.engine import codegen
 from mappings.engine.codegen import Row, Unit, Writer
 from mappings.engine.conditions import Reference
+from mappings.engine.excess import excess, excess_anew
 from mappings.engine.helpers import valued
 from mappings.engine.registry import FUNCTIONS
 from mappings.engine.source import Line
@@ -78,6 +79,27 @@ def note_rest(unit: Unit, shop: Shop, rows: Sequence[Row], number: int) -> None:
         return
     first = shop.writer.keep("k_first", frozenset({1}))
     shop.writer.add(f"if len(v[0]) > 1: run.rest(v[0], {first}, '{number}')")
+
+
+def note_excess(unit: Unit, shop: Shop, number: int) -> None:
+    """Write the check of a field's value `v` against its data type, where there is more than one text in it."""
+    call = shop.writer.keep("excess", excess)
+    shop.writer.add("if len(v) > 1 or len(v[0]) > 1 or len(v[0][0]) > 1:")
+    shop.writer.add(f"    {call}(run, seg, {number}, {_filled(unit)})")
+
+
+def note_excess_of(unit: Unit, shop: Shop, row: Row) -> None:
+    """Write the same of the fields that a function takes, where one of the message's separators is in their text."""
+    call = shop.writer.keep("excess_anew", excess_anew)
+    for number in sorted(row.covers):
+        group = next(shop.groups)
+        several = " or ".join(f"K[{at}] in T[{number}]" for at in range(3))
+        shop.writer.add(f"if n >= {number} and ({several}) and T[{number}] not in M[{group}]:")
+        shop.writer.add(f"    {call}(run, seg, {number}, {_filled(unit)}, {group})")
+
+
+def _filled(unit: Unit) -> str:
+    return "node" if unit.living and not unit.within else "o"
 
 
 def _first_alone(row: Row) -> bool:

@@ -8,6 +8,7 @@ from typing import Protocol
 Subcomponents = Sequence[str]
 Components = Sequence[Subcomponents]
 Repetitions = Sequence[Components]
+Shape = tuple[bool, Sequence[int]]
 
 CLEAR = '""'
 """HL7's null: the sender deletes what the field said before."""
@@ -36,6 +37,9 @@ class Segment(Protocol):
 
     def field(self, n: int, /) -> Repetitions: ...
     def value(self, n: int, rep: int = 1, comp: int = 1, sub: int = 1, /) -> str: ...
+    def shape(self, n: int, /) -> Shape | None:
+        """Whether field `n` may repeat, and the subcomponents of each of its components; None where nothing says so."""
+        ...
 
 
 class Message(Protocol):
@@ -51,6 +55,11 @@ class Message(Protocol):
     def trigger(self) -> str: ...
     @property
     def context(self) -> Hashable: ...
+    @property
+    def cuts(self) -> Sequence[str]:
+        """What separates repetitions, components and subcomponents; a character that no text has where nothing does."""
+        ...
+
     @property
     def segments(self) -> Sequence[Segment]: ...
     def first(self, name: str, /) -> Segment | None: ...

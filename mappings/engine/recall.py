@@ -179,6 +179,7 @@ class Learner(Run):
         self.timezone = run.timezone
         self.shared = run.shared
         self.maps = run.maps
+        self.marks = run.marks
         self.tables = run.tables
         self.cache = run.cache
         self.conversion: Any = Findings()

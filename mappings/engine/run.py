@@ -69,6 +69,7 @@ class Run:
         "listed",
         "lost",
         "maps",
+        "marks",
         "memory",
         "message",
         "node",
@@ -88,6 +89,7 @@ class Run:
 
     def __init__(self, message: Message, profile: Profile, made: Made) -> None:
         self.message = message
+        self.marks = message.cuts
         self.profile = profile
         self.partner = profile.partner
         self.timezone = profile.timezone or _sent_offset(message)
@@ -106,7 +108,7 @@ class Run:
         self.recall: Any = None
         self.memory: dict[Any, Any] = {}
         self.labels: frozenset[str] = frozenset()
-        self.later: list[tuple[Scope, Segment, Callable[[Segment, Run], None]]] = []
+        self.later: list[tuple[Scope, Segment, Any]] = []
         self.links: list[tuple[Scope, Node, str, bool, str, str]] = []
         self.waiting: list[tuple[Scope, Segment, Any]] = []
         self.listed: list[tuple[Scope, Node, str, str, str]] = []

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import json
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -73,8 +74,50 @@ def write(version: str) -> str:
     return "{" + ",\n".join(parts) + "}\n"
 
 
+_TIMES = {"TS", "DTM"}
+"""A time is one text: its degree of precision, which versions before 2.6 have beside it, is in its digits."""
+
+
+def shapes() -> dict[str, list[list[int] | None]]:
+    """Return the widest shape that any version gives each field.
+
+    By segment and position `[repeats, subcomponents of component 1, of 2, …]`, None for a field of any type.
+    """
+    found: dict[str, list[list[int] | None]] = {}
+    for version in VERSIONS:
+        tables = json.loads((DATA / f"v{version}.json").read_bytes())
+        for name, fields in tables["segments"].items():
+            have = found.setdefault(name, [])
+            have.extend([0] for _ in range(len(fields) - len(have)))
+            for at, field in enumerate(fields):
+                have[at] = _wider(have[at], field, tables["datatypes"])
+    return found
+
+
+def _wider(have: list[int] | None, field: list[Any] | None, datatypes: dict[str, Any]) -> list[int] | None:
+    if have is None or field is None:
+        return have
+    if field[0] in ("varies", ""):
+        return None
+    parts = [] if field[0] in _TIMES else datatypes.get(field[0], ())
+    inner = [_width(part, datatypes) for part in parts] or [1]
+    both = zip_longest(have[1:], inner, fillvalue=0)
+    return [int(bool(have[0]) or field[3] == -1), *(max(pair) for pair in both)]
+
+
+def _width(part: list[Any] | None, datatypes: dict[str, Any]) -> int:
+    return 1 if part is None or part[0] in _TIMES else len(datatypes.get(part[0], ())) or 1
+
+
+def write_shapes() -> str:
+    """Return the data file of the shapes, one segment a line."""
+    parts = [f"{json.dumps(name)}:{json.dumps(one, separators=(',', ':'))}" for name, one in sorted(shapes().items())]
+    return "{" + ",\n".join(parts) + "}\n"
+
+
 def main() -> None:
-    """Write the data files of all versions."""
+    """Write the data files of all versions, and the shapes of their fields."""
+    (DATA / "shapes.json").write_text(write_shapes(), encoding="utf-8")
     for version in VERSIONS:
         (DATA / f"v{version}.json").write_text(write(version), encoding="utf-8")
 

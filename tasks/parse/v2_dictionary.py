@@ -106,6 +106,23 @@ def dictionary(version: str) -> Dictionary:
     return Dictionary(name, json.loads((_DATA / f"v{name}.json").read_bytes()))
 
 
+@lru_cache(maxsize=1)
+def _shapes() -> dict[str, list[list[Any] | None]]:
+    shapes: dict[str, list[list[Any] | None]] = json.loads((_DATA / "shapes.json").read_bytes())
+    return shapes
+
+
+@lru_cache(maxsize=8192)
+def shape(segment: str, n: int) -> tuple[bool, tuple[int, ...]] | None:
+    """Return whether a field may repeat, and how many subcomponents each of its components has, in any version.
+
+    None where no version knows the field, or where it takes any type.
+    """
+    fields = _shapes().get(segment, ())
+    found = fields[n - 1] if 0 < n <= len(fields) else None
+    return (bool(found[0]), tuple(found[1:])) if found else None
+
+
 def nearest_version(version: str) -> str:
     """Return the version of the standard to read a message of `version` with."""
     if version in VERSIONS:

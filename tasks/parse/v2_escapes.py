@@ -35,6 +35,7 @@ class Delimiters:
         "charset",
         "component",
         "context",
+        "cuts",
         "escape",
         "field",
         "odd",
@@ -52,6 +53,8 @@ class Delimiters:
         self.odd = not encoding or any(not mark for mark in used[: len(encoding)])
         self.component, self.repetition, self.escape, self.subcomponent, self.truncation = used
         self.context = (field, *used, charset)
+        # A separator that is not in use is replaced by a character that decoding never leaves in a message.
+        self.cuts = (self.repetition or "\0", self.component or "\0", self.subcomponent or "\0")
         self.pattern = _pattern(self.escape) if self.escape else None
         self.read: Callable[[str], Field] = _reader(self)
 
@@ -138,8 +141,7 @@ def _reader(marks: Delimiters) -> Callable[[str], Field]:
     Most fields of a message are said again by the next one. They are tuples, so that nobody changes what messages
     share.
     """
-    # A separator that is not in use is replaced by a character that decoding never leaves in a message.
-    component, repetition, sub = (mark or "\0" for mark in (marks.component, marks.repetition, marks.subcomponent))
+    repetition, component, sub = marks.cuts
     escape = marks.escape or "\0"
     unescape = marks.unescape
 

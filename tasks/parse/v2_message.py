@@ -5,7 +5,7 @@ from __future__ import annotations
 from weakref import ref
 
 from tasks.model import Finding
-from tasks.parse.v2_dictionary import Dictionary
+from tasks.parse.v2_dictionary import Dictionary, shape
 from tasks.parse.v2_escapes import SHORT, Delimiters, Field
 from tasks.parse.v2_groups import Layout
 
@@ -86,6 +86,10 @@ class Segment:
             return self.field(n)[rep - 1][comp - 1][sub - 1]
         except IndexError:
             return ""
+
+    def shape(self, n: int) -> tuple[bool, tuple[int, ...]] | None:
+        """Return whether field `n` may repeat and the subcomponents of its components, None where nothing says so."""
+        return shape(self.name, n)
 
     def repetitions(self, n: int) -> int:
         """Return how many repetitions field `n` has, 0 where it is absent or empty."""
@@ -186,6 +190,11 @@ class Message:
     def context(self) -> tuple[str, ...]:
         """Separators and charset: two messages that have them in common read the same text alike."""
         return self.marks.context
+
+    @property
+    def cuts(self) -> tuple[str, str, str]:
+        """What separates repetitions, components and subcomponents; NUL, which no message has, where nothing does."""
+        return self.marks.cuts
 
     def first(self, name: str) -> Segment | None:
         """Return the first segment `name`."""

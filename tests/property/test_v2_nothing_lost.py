@@ -16,7 +16,7 @@ from mappings.engine.json import dumps
 from mappings.engine.model import Conversion
 from mappings.engine.source import files
 from tasks.convert.bundle import bundle
-from tests.v2_marks import CODES, Marked
+from tests.v2_marks import CODES, Marked, Overfull, Repeated
 from tests.v2_messages import one
 
 STRUCTURES = [
@@ -106,6 +106,14 @@ def test_of_other_versions_too(structure: str, version: str) -> None:
 def test_every_repetition_too(structure: str) -> None:
     dropped = _dropped()
     lost = [re.sub(r"\[\d+\]", "", place) for place in _lost(Marked(structure, "2.5.1", 3))]
+    assert sorted({p for p in lost if not set(_around(p)) & dropped and not _excused(p)}) == []
+
+
+@pytest.mark.parametrize("marked", [Overfull, Repeated])
+@pytest.mark.parametrize("structure", ["ADT_A01", "DFT_P03", "MDM_T02", "OUL_R22", "PPR_PC1", "RAS_O17", "SIU_S12"])
+def test_what_is_more_than_a_field_holds_too(structure: str, marked: type[Marked]) -> None:
+    dropped = _dropped()
+    lost = [re.sub(r"\[\d+\]", "", place) for place in _lost(marked(structure, "2.5.1"))]
     assert sorted({p for p in lost if not set(_around(p)) & dropped and not _excused(p)}) == []
 
 

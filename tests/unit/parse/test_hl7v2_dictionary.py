@@ -6,14 +6,22 @@ from pathlib import Path
 
 import pytest
 
-from tasks.parse.v2_compile import DATA, VERSIONS, write
+from tasks.parse.v2_compile import DATA, VERSIONS, write, write_shapes
 from tasks.parse.v2_dictionary import VERSIONS as READ
-from tasks.parse.v2_dictionary import dictionary
+from tasks.parse.v2_dictionary import dictionary, shape
 
 
 @pytest.mark.parametrize("version", VERSIONS)
 def test_the_committed_data_is_what_hl7apy_says(version: str) -> None:
     assert Path(DATA / f"v{version}.json").read_text(encoding="utf-8") == write(version)
+
+
+def test_the_committed_shapes_are_the_widest_of_all_versions() -> None:
+    assert Path(DATA / "shapes.json").read_text(encoding="utf-8") == write_shapes()
+    assert shape("PV1", 45) == (True, (1,))
+    assert shape("ORC", 8) == (False, (4, 4))
+    assert shape("OBX", 5) is None
+    assert shape("ZPI", 1) is None
 
 
 def test_the_versions_that_are_compiled_are_those_that_are_read() -> None:
