@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import json
 import os
 import socket
 import subprocess
@@ -18,31 +16,11 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from infra.chaos.feeds import PUSHED, texts, write
-from infra.chaos.workload import Round
-from infra.chaos.world import World, wait_for
+from drops import FEEDS, Site, site_on
+
+from infra.chaos.feeds import write
+from infra.chaos.world import wait_for
 from infra.dev.process import listens
-
-FEEDS = texts(
-    "kind: directory, connection: drop, path: hl7, ready: {stable_polls: 1}, after: archive",
-    'kind: directory, connection: drop, path: csv, match: "**/*.csv", ready: {stable_polls: 1}, after: leave',
-    "receipts",
-)
-
-
-class Site(World):
-    """A world whose partners drop into folders."""
-
-    def drop(self, one: Round) -> None:
-        """Let a partner drop a round's file; what has its name is replaced, and is seen to be another."""
-        place = self.folder / "drop" / one.feed / one.name
-        place.parent.mkdir(parents=True, exist_ok=True)
-        part = place.with_name(f".{place.name}.part")
-        part.write_bytes(one.data)
-        part.replace(place)
-
-    def given(self) -> dict[str, bytes]:
-        return {path.name: path.read_bytes() for path in (self.folder / "drop" / "receipts").iterdir()}
 
 
 @pytest.fixture(scope="session")
@@ -82,27 +60,11 @@ def sites(
                 admin.execute("truncate ehr.version cascade")
             stack.callback(_drop, postgres_url, database)
             url = f"{postgres_url.rpartition('/')[0]}/{database}"
-            site = _site(tmp_path / name, url, feeds, server)
+            site = site_on(tmp_path / name, url, feeds, server)
             stack.callback(site.close)
             return site
 
         yield make
-
-
-def _site(folder: Path, url: str, feeds: Path, server: tuple[str, str]) -> Site:
-    drop = folder / "drop"
-    for part in ("hl7", "csv", "receipts"):
-        (drop / part).mkdir(parents=True)
-    env = {
-        "SLUICE_HOME": str(folder / "home"),
-        "SLUICE_FEEDS": str(feeds),
-        "SLUICE_WAREHOUSE_URL": url,
-        "SLUICE_LANDING_KEY": "test:" + base64.b64encode(b"k" * 32).decode(),
-        "SLUICE_BATCH_RECORDS": "5",
-        "SLUICE_CONNECTION_DROP": json.dumps({"root": str(drop)}),
-        "SLUICE_CONNECTION_EHR": json.dumps({"base_url": server[1]}),
-    }
-    return Site(folder, tuple(FEEDS), PUSHED, env, url, (server[0], "ehr"))
 
 
 def _drop(admin_url: str, database: str) -> None:

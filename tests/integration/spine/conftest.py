@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ import psycopg
 import pytest
 
 from deployments.doctor import CHECKS
+from infra.chaos.picture import Picture, of_warehouse
 from tasks import work
 from tasks.feed import load
 from tasks.gate.gate import decide
@@ -23,6 +25,7 @@ from tasks.process.stage import Staged, Stager
 from tasks.publish.retract import due, retract
 from tasks.publish.store import Published, publish
 from tasks.publish.tables import refresh
+from tasks.settings import state_folder
 
 FEED = """
 source: {kind: directory, connection: drop, ready: {stable_polls: 1}}
@@ -114,6 +117,25 @@ class Site:
         """Everything that the store says now, whatever the way it came to it."""
         query = "select resource_type, id, deleted, resource::text from fhir.resource order by 1, 2"
         return self.rows(query)
+
+    def picture(self, *but: str) -> Picture:
+        """Everything that is compared with an undisturbed run, but what the test's own fault must change."""
+        parts = of_warehouse(self.url)
+        return Picture({name: facts for name, facts in parts.items() if name not in but})
+
+    def empty(self) -> None:
+        """Take everything back: the site is what it was before the first file."""
+        tables = self.rows(
+            "select string_agg(schemaname || '.' || quote_ident(tablename), ', ') from pg_tables where schemaname in "
+            "('fhir', 'ledger', 'staging', 'core', 'restricted') and strpos(tablename, 'view') = 0"
+        )
+        with psycopg.connect(self.url, autocommit=True) as connection:
+            connection.execute("alter table ledger.audit disable trigger user")
+            connection.execute(f"truncate {tables[0][0]} restart identity cascade".encode())
+            connection.execute("alter table ledger.audit enable trigger user")
+        shutil.rmtree(state_folder(), ignore_errors=True)
+        for path in self.drop.iterdir():
+            path.unlink()
 
 
 @pytest.fixture

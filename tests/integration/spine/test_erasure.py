@@ -29,6 +29,8 @@ pytestmark = pytest.mark.usefixtures("sound")
 PACE = Pace(records=100, pause=0, patience=1)
 WHY = "the patient asked for it"
 GONE, STAYS = "Zzyzx", "Okafor"
+OF_THE_FILES = ("deliveries", "totals", "outbox", "unmapped")
+"""What counts what came, and the deletions that destinations are owed."""
 ROUTED = "route: [{to: [warehouse, ehr]}]\n"
 
 
@@ -241,13 +243,24 @@ def test_an_open_segment_is_sealed_under_the_new_key_when_it_is_closed(site, two
     assert b"".join(work.landing().read(name)) == b"first second"
 
 
-def test_a_replay_of_everything_does_not_bring_it_back(site, two):
+def test_a_replay_of_everything_does_not_bring_it_back(site, adt, two):
+    """What is left is what a site has to which nobody ever spoke of the patient."""
     erase(two, "ada", WHY)
     before = site.state()
     outcome = replay(Selection(feed=site.feed), "ada", WHY, PACE, lambda _: None, dry=False)
     assert outcome.counts["published"] == 2
     assert site.state() == before
     assert GONE not in everywhere(site)
+    gone = {f"{kind}/{key}" for kind, key in site.rows("select resource_type, id from ledger.erased_resource")}
+    left = site.picture(*OF_THE_FILES)
+    site.empty()
+    site.write("day.hl7", adt(mrn="2", family=STAYS))
+    site.run()
+    site.write("lab.hl7", results("2", STAYS))
+    site.run()
+    never = site.picture(*OF_THE_FILES)
+    assert never.size > 10
+    assert [line for line in left.differences(never) if not any(name in line for name in gone)] == []
 
 
 def test_the_same_file_again_and_the_same_messages_in_another_do_not_bring_it_back(site, adt, two):
