@@ -121,6 +121,9 @@ def _candidates() -> dict[str, tuple[str, ...]]:
 STRUCTURES = _candidates()
 """`code_trigger` -> structures, the closest first."""
 
+KNOWN = frozenset({*STRUCTURES, *(name for names in STRUCTURES.values() for name in names)})
+"""What MSH-9.3 may say: structures, and events that senders take for their structures."""
+
 WITHOUT_TRIGGER = {
     "BAR": "P01",
     "DFT": "P03",
@@ -132,3 +135,9 @@ WITHOUT_TRIGGER = {
     "VXU": "V04",
 }
 """The event of a message code that has one main event, where MSH-9.2 is missing."""
+
+
+def fits(code: str, trigger: str, structure: str) -> bool:
+    """Say whether an event may come in a structure: one that some version gives it, or one that is no other event's."""
+    candidates = STRUCTURES.get(f"{code}_{trigger}", ())
+    return not candidates or structure in candidates or structure == f"{code}_{trigger}"

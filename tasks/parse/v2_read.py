@@ -14,7 +14,8 @@ from tasks.model import Finding
 from tasks.parse.v2_charsets import CONTROLS, decode, wide_encoding
 from tasks.parse.v2_dictionary import VERSIONS, Dictionary, dictionary
 from tasks.parse.v2_escapes import Delimiters, Field, delimiters
-from tasks.parse.v2_message import Message, Segment
+from tasks.parse.v2_events import KNOWN, WITHOUT_TRIGGER, fits
+from tasks.parse.v2_message import CLEAR, Message, Segment
 from tasks.parse.v2_place import layout_of
 
 _BLANK = b" \t\r\n\x0b\x1c\xef\xbb\xbf"
@@ -33,7 +34,8 @@ def read_message(data: bytes, charset: str = "") -> Message:
     Findings: `charset-disagrees`, `charset-unknown` (MSH-18), `control-character` (some were left out), `stray-line`
     (a line that is no segment was joined to the one before it), `segment-name-invalid` (a line after the segment was
     left out: its name is none), `escape-kept`, `escape-unknown`, `separators-odd` (MSH-2),
-    `version-unknown` (MSH-12), `structure-unknown` (MSH-9), `segment-out-of-place`.
+    `version-unknown` (MSH-12), `structure-unknown` (MSH-9), `trigger-missing` (MSH-9.2), `structure-disagrees`
+    (MSH-9.3), `event-disagrees` (EVN-1), `segment-out-of-place`.
     Raises `BadRecord` where MSH cannot be read (`not-hl7v2`) or parts are without end (`message-too-complex`).
     """
     message = Message()
@@ -48,7 +50,7 @@ def read_message(data: bytes, charset: str = "") -> Message:
     else:
         _segments(message, text.split("\r"), marks, findings)
         names = tuple([segment.name for segment in message.segments])
-    _header(message)
+    _header(message, findings)
     if marks.odd:
         findings.append(Finding("separators-odd", "MSH-2"))
     if message.version not in VERSIONS:
@@ -174,22 +176,49 @@ def _place(segment: Segment) -> str:
     return f"{segment.name}[{segment.ordinal}]" if segment.ordinal > 1 else segment.name
 
 
-def _header(message: Message) -> None:
+def _header(message: Message, findings: list[Finding]) -> None:
+    """Set what MSH-9 and MSH-12 say of the message; EVN-1 is its event where MSH-9.2 leaves that open, as in 2.1."""
     header = message.segments[0]
-    kind = _kind(header.field(9), header.value(12))
-    message.code, message.trigger, message.structure, message.version, message.dictionary = kind
+    event = next((one.value(1).strip().upper() for one in message.segments[1:6] if one.name == "EVN"), "")
+    kind = _kind(header.field(9), header.value(12), event if _EVENT.fullmatch(event) else "")
+    message.code, message.trigger, message.structure, message.version, message.dictionary, disagrees = kind
     if not message.code:
         _refuse("MSH-9")
+    sent, said = header.value(9, 1, 2), (message.code, message.trigger)
+    if (header.value(9), sent) != said and message.marks.component:
+        # For all who ask the header for the event; the segment's text stays as it was sent.
+        rest = header.texts[9].split(message.marks.component)[2:]
+        header.texts[9] = message.marks.component.join([*said, *rest])
+    if event and event != message.trigger:
+        findings.append(Finding("event-disagrees", "EVN-1"))
+    findings.extend(Finding(code, at, "information") for code, at in disagrees)
+
+
+_EVENT = re.compile(r"[A-Z][A-Z0-9]{2}")
 
 
 @lru_cache(maxsize=1024)
-def _kind(sent: Field, version: str) -> tuple[str, str, str, str, Dictionary]:
-    """Return code, trigger, structure, version and dictionary for MSH-9 and MSH-12.1, of which there are few."""
+def _kind(sent: Field, version: str, event: str) -> tuple[str, str, str, str, Dictionary, tuple[tuple[str, str], ...]]:
+    """Return code, trigger, structure, version and dictionary for MSH-9, MSH-12.1 and EVN-1, of which there are few.
+
+    The last are findings: `trigger-missing`, and `structure-disagrees` where MSH-9.3 is none of this event.
+    """
     version = version.strip()
-    parts = [component[0].strip() for repetition in sent[:1] for component in repetition[:3]]
-    code, trigger, declared = (*parts, "", "", "")[:3]
+    parts = [component[0].strip().upper() for repetition in sent[:1] for component in repetition[:3]]
+    code, trigger, declared = ("" if part == CLEAR else part for part in (*parts, "", "", "")[:3])
     words = dictionary(version)
-    return code, trigger, words.derive(code, trigger, declared), version, words
+    found: list[tuple[str, str]] = []
+    if not trigger:
+        trigger = event or WITHOUT_TRIGGER.get(code, "")
+        found += [("trigger-missing", "MSH-9.2")] if trigger else []
+    structure = words.derive(code, trigger, declared)
+    usual = words.derive(code, trigger)
+    if structure != usual and usual in words.structures and not fits(code, trigger, structure):
+        structure = usual
+        found.append(("structure-disagrees", "MSH-9.3"))
+    elif declared and structure != declared and declared not in KNOWN:
+        found.append(("structure-disagrees", "MSH-9.3"))
+    return code, trigger, structure, version, words, tuple(found)
 
 
 def _count_parts(text: str, marks: Delimiters) -> None:

@@ -359,11 +359,37 @@ def test_a_very_long_value_is_read_whole() -> None:
         ("ACK^A01", "2.5", "ACK"),
         ("ORU^R01^BOGUS", "2.5", "ORU_R01"),
         ("ZZZ^Z01", "2.5", "ZZZ_Z01"),
+        ("ADT^A40^ADT_A01", "2.5.1", "ADT_A39"),
+        ("adt^a03^adt_a03", "2.5.1", "ADT_A03"),
     ],
 )
 def test_the_structure_is_declared_or_derived(kind: str, version: str, structure: str) -> None:
     message = parse(head=HEAD.replace("ORU^R01^ORU_R01", kind).replace("2.5.1", version))
     assert message.structure == structure
+
+
+@pytest.mark.parametrize(
+    ("kind", "event", "trigger", "found"),
+    [
+        ("ADT", "A03", "A03", [("trigger-missing", "MSH-9.2")]),
+        ("ADT^", "a03", "A03", [("trigger-missing", "MSH-9.2")]),
+        ('ADT^""', "A03", "A03", [("trigger-missing", "MSH-9.2")]),
+        ("BAR", "P05", "P05", [("trigger-missing", "MSH-9.2")]),
+        (" adt ^a03^ADT_A03", "A03", "A03", []),
+        ("ADT^A03", "A01", "A03", [("event-disagrees", "EVN-1")]),
+        ("ADT^A40^ADT_A01", "A40", "A40", [("structure-disagrees", "MSH-9.3")]),
+        ("ADT^A03^BOGUS", "A03", "A03", [("structure-disagrees", "MSH-9.3")]),
+        ("ADT^A04^ADT_A04", "", "A04", []),
+    ],
+)
+def test_the_event_is_that_of_the_header_else_that_of_evn(
+    kind: str, event: str, trigger: str, found: list[tuple[str, str]]
+) -> None:
+    message = parse(f"EVN|{event}", head=HEAD.replace("ORU^R01^ORU_R01", kind))
+    assert message.trigger == trigger
+    assert message.segments[0].value(9, 1, 2) == trigger
+    assert message.segments[0].value(9) == message.code
+    assert codes(message) == found
 
 
 @pytest.mark.parametrize(("sent", "near"), [("2.9", "2.8.2"), ("2.5.2", "2.5.1"), ("", "2.5.1"), ("x", "2.5.1")])
