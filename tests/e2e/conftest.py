@@ -34,10 +34,6 @@ OWN_FEEDS = (
     ("killed", "killed", ""),
     ("calm", "killed", ""),
     ("retried", "retried", ", ehr"),
-    ("died", "died", ", ehr"),
-    ("reaped", "reaped", ""),
-    ("twice", "twice", ""),
-    ("away", "away", ""),
 )
 """Feeds of the tests' own: name, folder below `drop`, where else it goes."""
 VERSIONS = """
