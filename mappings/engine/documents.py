@@ -87,7 +87,7 @@ def document_section(seg: Segment, run: Run, target: dict[str, Any]) -> None:
     """An OBX as content: ED and RP as they are; the lines of text that follow each other become one attachment."""
     field = seg.field(5)
     title = seg.value(3, 1, 2) or seg.value(3)
-    kind = seg.value(2)
+    kind = seg.value(2).strip().upper()
     found = []
     if kind in {"ED", "RP"}:
         convert = attachment_of if kind == "ED" else pointer_of

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from mappings.engine.composites import mapped_alternate
-from mappings.engine.helpers import valued, whole
+from mappings.engine.helpers import cleared, valued, whole
 from mappings.engine.keys import text_of, typed
 from mappings.engine.nodes import Node
 from mappings.engine.protocols import Components, Segment
@@ -24,9 +24,22 @@ def first_value(c: Components, run: Run, at: str, table: Any = None) -> str | No
 _FIRST = frozenset({1})
 
 
-@composite("text-of-field", "string")
-def text_of_field(c: Components, run: Run, at: str, table: Any = None) -> str | None:
-    return whole(c).strip() or None
+@segment("insured-group")
+def insured_group(seg: Segment, run: Run, target: Node) -> None:
+    """IN1-8 and IN1-9: number and name of the group; FHIR wants a value, be it for a name alone."""
+    numbers, names = seg.field(8), seg.field(9)
+    if cleared(numbers):
+        target.clear("IN1-8", "class")
+    number = whole(numbers[0]).strip() if numbers else ""
+    name = run.maps["XON[string]"](names[0], run, "9") if names else None
+    if len(names) > 1:
+        run.find("repetition-not-carried", "9")
+    if number or name:
+        named = {"name": name} if name else {}
+        target.say("IN1-8", "class", [{"type": _GROUP, "value": number or "group", **named}])
+
+
+_GROUP = {"coding": [{"system": "http://terminology.hl7.org/CodeSystem/coverage-class", "code": "group"}]}
 
 
 @text("member-number", "Identifier")

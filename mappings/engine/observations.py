@@ -257,7 +257,7 @@ def observation_value(seg: Segment, run: Run, target: dict[str, Any]) -> None:
                 _unit_alone(seg, run, target)
             return
     field = seg.field(5)
-    kind = seg.value(2)
+    kind = seg.value(2).strip().upper()
     if not field or not any(map(any, field)):
         _unit_alone(seg, run, target)
         return

@@ -1,6 +1,6 @@
 """Fields that no row takes this time, because the conditions of all of their rows are false: noted, never dropped.
 
-A row that gives way to another field (`when: OBR-6 NOT VALUED`) is silent where both say the same.
+A row that gives way to another field (`when: OBR-6 NOT VALUED`) is silent where that one says all of it too.
 """
 
 from __future__ import annotations
@@ -13,26 +13,53 @@ from mappings.engine import codegen
 from mappings.engine.codegen import Row, Unit, Writer
 from mappings.engine.conditions import Reference
 from mappings.engine.excess import excess, excess_anew
-from mappings.engine.helpers import valued
+from mappings.engine.helpers import EMPTY, valued
+from mappings.engine.protocols import CLEAR
 from mappings.engine.registry import FUNCTIONS
 from mappings.engine.source import Line
 
 if TYPE_CHECKING:
     from mappings.engine.emit import Shop
-    from mappings.engine.protocols import Segment
+    from mappings.engine.nodes import Node
+    from mappings.engine.protocols import Repetitions, Segment
     from mappings.engine.run import Run
 
 _INSTEAD = re.compile(r"([A-Z][A-Z0-9]{2})-(\d+)(?:\.\d+)* NOT VALUED")
 
 
 def outranked(run: Run, seg: Segment, number: int, instead: Sequence[tuple[str, int]]) -> None:
-    """Note field `number` of `seg`, unless one of the fields that went before it (`instead`) begins alike."""
-    own = seg.value(number).strip()
+    """Note field `number` of `seg`, unless it says nothing that one of the fields before it (`instead`) does not."""
+    own = seg.field(number)
     for name, other in instead:
         found = seg if name == seg.name else run.scope.segment(name)
-        if found is not None and own and own == found.value(other).strip():
+        if found is not None and _within(own, found.field(other)):
             return
     run.find("outranked", str(number), "information")
+
+
+def _within(own: Repetitions, other: Repetitions) -> bool:
+    """Say whether each text of `own` stands in `other` at the same place, be it with more of a time's digits."""
+    for rep, components in enumerate(own):
+        for comp, subs in enumerate(components):
+            for sub, text in enumerate(subs):
+                if text.strip() not in EMPTY and not _same(text.strip(), _at(other, rep, comp, sub)):
+                    return False
+    return True
+
+
+def _at(field: Repetitions, rep: int, comp: int, sub: int) -> str:
+    try:
+        return field[rep][comp][sub].strip()
+    except IndexError:
+        return ""
+
+
+def _same(one: str, other: str) -> bool:
+    return one == other or (one.isdigit() and len(one) >= _DAY and other.startswith(one))
+
+
+_DAY = 8
+"""Digits of a date: one that is as long may go on with a time of day."""
 
 
 def note_field(unit: Unit, shop: Shop, rows: Sequence[Row], number: int) -> None:
@@ -96,6 +123,15 @@ def note_excess_of(unit: Unit, shop: Shop, row: Row) -> None:
         several = " or ".join(f"K[{at}] in T[{number}]" for at in range(3))
         shop.writer.add(f"if n >= {number} and ({several}) and T[{number}] not in M[{group}]:")
         shop.writer.add(f"    {call}(run, seg, {number}, {_filled(unit)}, {group})")
+        if unit.living and not unit.within:
+            missed = shop.writer.keep("clear_missed", clear_missed)
+            shop.writer.add(f"if n >= {number} and T[{number}] == {CLEAR!r}: {missed}(run, seg, node, {number})")
+
+
+def clear_missed(run: Run, seg: Segment, node: Node, number: int) -> None:
+    """Note a field that the sender clears, where the function that takes it says nothing anew under its slot."""
+    if f"{seg.name}-{number}" not in (node.slots or {}):
+        run.find("clear-not-carried", str(number))
 
 
 def _filled(unit: Unit) -> str:

@@ -88,3 +88,37 @@ def test_a_signer_written_as_an_xcn_keeps_the_name() -> None:
     conversion = one(message("ORU^R01^ORU_R01", "PID|||1^^^NS^MR", report))
     assert only(conversion, "Practitioner")["name"] == [{"family": "Signer", "given": ["Sam"]}]
     assert not [finding for finding in conversion.findings if finding.code == "not-a-date"]
+
+
+def _outranked(*segments: str) -> set[str]:
+    found = one(message("ORM^O01^ORM_O01", "PID|||1^^^NS^MR", *segments)).findings
+    return {finding.location for finding in found if finding.code == "outranked"}
+
+
+def test_a_field_that_begins_like_the_one_before_it_and_says_more_is_noted() -> None:
+    assert _outranked("ORC|NW|P1|||||1^Q6H", "OBR|1|P1||A" + "|" * 23 + "1^ONCE^^^^S") == {"OBR-27"}
+    assert _outranked("ORC|NW|P1|||||1^Q6H", "OBR|1|P1||A" + "|" * 23 + "1") == set()
+
+
+def test_a_day_gives_way_to_its_moment_without_a_word() -> None:
+    assert _outranked("ORC|NW|P1" + "|" * 13 + "20240301", "OBR|1|P1||A", "TQ1|1||||||20240301080000") == set()
+    assert _outranked("ORC|NW|P1" + "|" * 13 + "20240302", "OBR|1|P1||A", "TQ1|1||||||20240301080000") == {"ORC-15"}
+
+
+def test_a_group_has_its_name_beside_its_number() -> None:
+    conversion = one(adt("A01", seg("IN1", {2: "PLANA", 3: "I1", 4: "Blue", 8: "GRP1", 9: "Group One^L"})))
+    (group,) = [one for one in only(conversion, "Coverage")["class"] if one["type"]["coding"][0]["code"] == "group"]
+    assert (group["value"], group["name"]) == ("GRP1", "Group One")
+
+
+def test_what_a_function_does_not_clear_is_noted() -> None:
+    noted = one(adt("A01", seg("PR1", {3: "P1^Hip^L", 5: '""'}), seg("IN1", {2: "PLANA", 3: "I1", 8: '""'})))
+    assert [f.location for f in noted.findings if f.code == "clear-not-carried"] == ["PR1-5"]
+    assert "Coverage.class" in {path for entry in noted.entries for path in entry.cleared}
+
+
+@pytest.mark.parametrize("after", ["AL1|1|DA|PEN^Penicillin^L", "DG1|1||I10^Hypertension^I10C", "PR1|1||P1^Hip^L|||"])
+def test_a_note_is_said_of_what_it_follows_and_not_of_a_result_before(after: str) -> None:
+    conversion = one(adt("A01", seg("PV1", VISIT), "OBX|1|NM|H^Height^L||180|cm|||||F", after, "NTE|1||the note"))
+    holders = [e.resource["resourceType"] for e in conversion.entries if "note" in e.resource]
+    assert holders == [{"AL1": "AllergyIntolerance", "DG1": "Condition", "PR1": "Procedure"}[after[:3]]]

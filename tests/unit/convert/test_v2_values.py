@@ -202,3 +202,9 @@ def test_a_reason_for_absence_gives_way_to_a_value() -> None:
     assert ("outranked", "OBX-32") in {(f.code, f.location) for f in conversion.findings}
     absent = observation({2: "NM", 32: "asked^Asked^L"})
     assert absent["dataAbsentReason"]["coding"][0]["code"] == "asked"
+
+
+@pytest.mark.parametrize("kind", ["nm", " NM", "Nm "])
+def test_the_type_of_a_value_is_known_in_any_case(kind: str) -> None:
+    text = message("ORU^R01^ORU_R01", "PID|||1^^^NS^MR", "OBR|1||F1|A", f"OBX|1|{kind}|B||4.0|mg|||||F")
+    assert only(one(text), "Observation")["valueQuantity"]["value"] == Decimal("4.0")
