@@ -54,7 +54,7 @@ def read(name: str) -> tuple[Any, Any]:
     except YamlMistake as error:
         raise ConfigError(str(error)) from None
     except OSError as error:
-        raise ConfigError(f"{path.name}: it cannot be read (errno {error.errno})") from None
+        raise ConfigError(f"{path.name}: it cannot be read ({error.strerror})") from None
     try:
         kind = registry.find("destinations", str(file.data.get("kind")))
         return kind, kind.Options(**file.data)

@@ -300,7 +300,7 @@ def read(path: Path) -> Feed:
     except YamlMistake as error:
         raise ConfigError(str(error)) from None
     except OSError as error:
-        raise ConfigError(f"{path.name}: it cannot be read (errno {error.errno})") from None
+        raise ConfigError(f"{path.name}: it cannot be read ({error.strerror})") from None
     if path.stem.count(".") != 1:
         raise ConfigError(f"{path.name}: a feed file is named <partner>.<feed>.yaml")
     problems = list(_problems(file))

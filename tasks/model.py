@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
+from functools import lru_cache
 from typing import Any
 
 from mappings.engine.model import Conversion, Entry, Finding, Resource, Severity, Slots, UnmappedCode
@@ -26,6 +28,7 @@ __all__ = [
     "Severity",
     "Slots",
     "UnmappedCode",
+    "moment",
     "record_id",
     "split_record_id",
 ]
@@ -114,6 +117,15 @@ class Notice:
     number: int
     type: str = ""
     id: str = ""
+
+
+@lru_cache(1024)
+def moment(text: str) -> datetime:
+    """Return the time of an event, ISO 8601 with an offset; raises `ValueError` where no calendar has it.
+
+    A leap second counts as the one before it: Python's clocks have none.
+    """
+    return datetime.fromisoformat(text.replace(":60", ":59", 1))
 
 
 def record_id(delivery_id: int, ordinal: int) -> int:

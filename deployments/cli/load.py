@@ -66,10 +66,10 @@ def _print(summary: LoadSummary) -> None:
         if summary.outcomes[status] or status == "sent":
             print(f"{status}: {summary.outcomes[status]}")
     if summary.ids_given:
-        print(f"{summary.ids_given} resources had no id and were given one, from their bundle or their content")
+        print(f"without an id: {summary.ids_given}, given one from their bundle or their content")
     for (code, location, answer), count in summary.refusals.most_common():
         print(f"  {count} × {code} at {location} ({answer})")
     for place in summary.unreadable:
-        print(f"  {place['file']} {place['place']}: {place['code']}".rstrip())
+        print(f"  {' '.join(filter(None, (place['file'], place['place'])))}: {place['code']}")
     if summary.outcomes["retry"]:
-        print("the destination took not everything now: run the same command again", file=sys.stderr)
+        print("the destination did not take everything now: run the same command again", file=sys.stderr)

@@ -90,14 +90,15 @@ def conformance(
 def _view(name: str) -> tuple[View, str]:
     from mappings.engine.json import loads
     from mappings.engine.views import compile_view
+    from mappings.engine.yamlfile import nearest
     from tasks.errors import ConfigError, Permanent
     from tasks.settings import PROJECT
 
     known = PROJECT / "mappings" / "views"
     path = Path(name) if Path(name).is_file() else known / f"{name}.json"
     if not path.is_file():
-        names = ", ".join(sorted(file.stem for file in known.glob("*.json")))
-        raise ConfigError(f"{name}: neither a file nor a view of the warehouse ({names})")
+        names = nearest(name, (file.stem for file in known.glob("*.json")))
+        raise ConfigError(f"{name}: neither a file nor a view of the warehouse{names}")
     try:
         return compile_view(loads(path.read_bytes())), str(path)
     except ValueError as error:

@@ -19,7 +19,7 @@ from mappings.engine.model import Conversion, Entry, Finding, Profile, Resource
 from tasks.convert.fhir_references import References
 from tasks.convert.fhir_types import IDENTIFIED
 from tasks.errors import ConfigError
-from tasks.model import Parsed
+from tasks.model import Parsed, moment
 
 FORMAT_VERSION = "1"
 
@@ -190,4 +190,11 @@ def _base(context: Context) -> str | None:
 def _event_time(resource: Resource, context: Context) -> str | None:
     meta = resource.get("meta")
     time = meta.get("lastUpdated") if isinstance(meta, dict) else context.get("lastModified")
-    return time if isinstance(time, str) and _INSTANT.fullmatch(time) else None
+    if not isinstance(time, str) or not _INSTANT.fullmatch(time):
+        return None
+    try:
+        moment(time)
+    except ValueError:
+        # a day that no calendar has says nothing of when it was: the landing does
+        return None
+    return time

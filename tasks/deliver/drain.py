@@ -125,7 +125,7 @@ def _in_the_end(outcome: Outcome, tried: Mapping[tuple[str, str], int]) -> Outco
 
 
 def _item(row: Pending, names: Mapping[str, str] | None = None, content: bytes | None = None) -> Item:
-    return Item(row.resource_type, row.id, row.version, row.resource, names or {}, content)
+    return Item(row.resource_type, row.id, row.version, row.resource, names or {}, content, row.at)
 
 
 def _named(keys: Sequence[tuple[str, str]], names: Mapping[tuple[str, str], str]) -> dict[str, str]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections import ChainMap
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import replace
 from itertools import chain
@@ -23,7 +23,7 @@ from tasks.deliver.fhir_limits import Breaker, BundleSize
 from tasks.deliver.fhir_order import Entry, lane, lanes, local, references, waves
 from tasks.deliver.fhir_wire import Wire
 from tasks.deliver.fhir_writer import Writer
-from tasks.deliver.port import DestinationOptions, Item, Outcome
+from tasks.deliver.port import DestinationOptions, Item, Outcome, Store
 from tasks.errors import ConfigError, Transient
 from tasks.http import Retry, client
 from tasks.http_auth import connection_auth, read_auth
@@ -89,6 +89,7 @@ class FhirDestination:
         self._conditional = Conditional(wire.search)
         self._wire = wire
         self._parallel = options.parallel
+        self._store: Store | None = None
         self._refused: dict[str, Outcome] = {}
         self._breaker = Breaker()
         self._size = BundleSize(options.max_entries, options.max_bytes)
@@ -116,6 +117,7 @@ class FhirDestination:
                 yield entry
             else:
                 entries[entry.key] = entry
+        self._recall(entries.values())
         later: dict[str, Outcome] = {}
         failed = ChainMap(later, self._refused)
         for wave in waves(entries.values()):
@@ -123,6 +125,15 @@ class FhirDestination:
             for outcome in chain(held, self._wave(ready)):
                 self._remember(outcome, later)
                 yield outcome
+
+    def use(self, store: Store) -> None:
+        """Take the store: what is deleted or referred to may be known to the server by what was said of it."""
+        self._store = store
+
+    def _recall(self, entries: Iterable[Entry]) -> None:
+        ids = self._wire.ids
+        if self._store and isinstance(ids, ServerIds) and (unknown := ids.unknown(entries)):
+            ids.recall(self._store.last(unknown))
 
     def remember(self, ids: Mapping[str, str]) -> None:
         """Take the server's own ids of things that it was sent before."""

@@ -11,6 +11,7 @@ from urllib.parse import quote
 from mappings.engine import json
 from mappings.engine.ids import NAMESPACE
 from tasks.deliver.fhir_order import Entry, local
+from tasks.model import Resource
 
 _WITHOUT_IDENTIFIER = frozenset({"Binary", "Bundle", "Provenance", "AuditEvent", "OperationOutcome", "Parameters"})
 
@@ -97,11 +98,28 @@ class ServerIds:
         with self._lock:
             self._known.update({key: theirs for key, theirs in ids.items() if self._is_theirs(key)})
 
+    def unknown(self, entries: Iterable[Entry]) -> set[str]:
+        """Return the keys of which what was last said is needed: the server knows them by it, and nobody told how."""
+        keys = {key for entry in entries for key in (*entry.references, *([entry.key] if entry.deletes else ()))}
+        return {
+            key
+            for key in keys - self._known.keys() - self._conditions.keys()
+            if key.partition("/")[0] in self._match and self._is_theirs(key)
+        }
+
+    def recall(self, said: Mapping[str, Resource]) -> None:
+        """Take note of what was last said of things that are not sent themselves, by key."""
+        for key, resource in said.items():
+            self._identify(key, resource)
+
     def url(self, entry: Entry) -> str:
         """The server's id where it is known, else a conditional update or delete."""
         if not self._is_theirs(entry.key):
             return entry.key
         known = self._known.get(entry.key)
+        if known is None and entry.deletes and (own := self._own(entry)) and (known := self._search(own)):
+            # by its id and not by the condition: that would delete whatever else has the identifier by then
+            self.remember({entry.key: known})
         return f"{entry.item.resource_type}/{known}" if known else self._condition(entry)
 
     def read_url(self, entry: Entry) -> str:
@@ -153,19 +171,23 @@ class ServerIds:
 
     def _own(self, entry: Entry) -> str | None:
         """Return the condition by the thing's own identifier of the system that `match` names."""
-        system = self._match.get(entry.item.resource_type)
-        if system is None:
-            return None
-        if entry.key not in self._conditions and entry.item.resource is not None:
-            listed = entry.item.resource.get("identifier")
-            values = [
-                one["value"]
-                for one in (listed if isinstance(listed, list) else [])
-                if isinstance(one, dict) and one.get("system") == system and isinstance(one.get("value"), str)
-            ]
-            if values:
-                self._conditions[entry.key] = _identified(entry.item.resource_type, system, values[0])
+        if entry.item.resource is not None:
+            self._identify(entry.key, entry.item.resource)
         return self._conditions.get(entry.key)
+
+    def _identify(self, key: str, resource: Resource) -> None:
+        kind = key.partition("/")[0]
+        system = self._match.get(kind)
+        if system is None or key in self._conditions:
+            return
+        listed = resource.get("identifier")
+        values = [
+            one["value"]
+            for one in (listed if isinstance(listed, list) else [])
+            if isinstance(one, dict) and one.get("system") == system and isinstance(one.get("value"), str)
+        ]
+        if values:
+            self._conditions[key] = _identified(kind, system, values[0])
 
     def _target(self, key: str, together: Collection[str]) -> str | None:
         if key in self._home:

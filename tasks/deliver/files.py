@@ -1,17 +1,19 @@
 """Files as a destination (`kind: sftp`, `s3`, `directory`): what is new goes into files with a name of their own.
 
 They are written through the source of the same kind: under another name first, then renamed, so that nobody takes half
-a file; over SFTP with the pinned host key, into a folder without leaving it. A file's name holds a digest of what is in
-it: after a crash between writing and noting it the same things make the same name again, not a second file.
+a file; over SFTP with the pinned host key, into a folder without leaving it. A file's name and content say when what is
+in it was published, not when it was written: after a crash between writing and noting it the same things make the same
+file again, not a second one.
 """
 
 from __future__ import annotations
 
-import hashlib
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from tempfile import TemporaryFile
 from typing import Any, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
@@ -21,9 +23,9 @@ from mappings.engine.views import View, ViewError
 from mappings.engine.yamlfile import nearest
 from tasks import registry
 from tasks.core_views import core_views
-from tasks.deliver import files_rows, hl7v2_batch
+from tasks.deliver import files_part, files_rows, hl7v2_batch
+from tasks.deliver.files_part import Part
 from tasks.deliver.files_pgp import sealer
-from tasks.deliver.files_rows import Part
 from tasks.deliver.hl7v2_messages import MESSAGES, Charset, Header, Kind, Writer
 from tasks.deliver.port import DestinationOptions, Item, Outcome, Store
 from tasks.deliver.port import Part as Block
@@ -47,7 +49,7 @@ class FilesOptions(DestinationOptions):
 
     - `path` is the folder (the prefix), from the connection's root on; `name` a file's name: `{what}` is the resource
       type, the view or `messages`, `{digest}` stands for what is in it, `{number}` counts within a run, `{date}` and
-      `{time}` are UTC, `{extension}` is the format's.
+      `{time}` are when the newest of what is in it was published (UTC), `{extension}` is the format's.
     - `format`: `ndjson` of resources, or of a view's rows; `csv` and `parquet` of a view's rows; `hl7v2`, a batch of
       messages: as they came with `send: pass`, else written from the store as for `kind: mllp` (`messages`, `header`,
       `charset`).
@@ -119,9 +121,7 @@ class FilesDestination:
         self._options = options
         self._place = kind(kind.Options(kind=options.kind, path=options.path), connection)
         self._view: View | None = core_views()[options.view] if options.view else None
-        self._seal: Callable[[bytes], bytes] | None = (
-            sealer(named_connection(options.encrypt)) if options.encrypt else None
-        )
+        self._seal = sealer(named_connection(options.encrypt)) if options.encrypt else None
         self._store: Store | None = None
         self._writer = Writer(options.header, options.charset, options.messages)
 
@@ -136,12 +136,13 @@ class FilesDestination:
             if not self._wants(item):
                 yield Outcome(item, "unchanged", "not-wanted")
         others: list[Outcome] = []
-        now = datetime.now(UTC)
+        # not the clock's time: what is written again after a crash has the same name then, and the same content
+        at = max((item.at for item in wanted if item.at), default=datetime.now(UTC)).astimezone(UTC)
         written: list[Written] = []
         for part in self._parts(wanted, others):
-            written.append(self._write(part, now, len(written) + 1))
+            written.append(self._write(part, at, len(written) + 1))
         if self._options.manifest and written:
-            self._manifest(written, now)
+            self._manifest(written, at)
         bad = {outcome.item.key for outcome in others}
         yield from others
         for item in wanted:
@@ -177,8 +178,7 @@ class FilesDestination:
                 self._view, self._store.table(self._view.name, columns), options.format, options.rotate
             )
         else:
-            good = list(self._rows(items, others))
-            yield from files_rows.rows(self._view, iter(good), options.format, options.rotate)
+            yield from files_rows.rows(self._view, self._rows(items, others), options.format, options.rotate)
             yield from files_rows.deletions([item for item in items if item.resource is None], options.rotate)
 
     def _told(self, items: Sequence[Item], others: list[Outcome]) -> Iterator[bytes]:
@@ -199,32 +199,36 @@ class FilesDestination:
                 finding = Finding("does-not-fit-view", item.resource_type, "error")
                 refused.append(Outcome(item, "refused", "view", finding))
 
-    def _write(self, part: Part, now: datetime, number: int) -> Written:
-        data = part.data
-        digest = hashlib.sha256(data).hexdigest()
-        name = part.folder + self._named(self._options.name, part, digest[:12], now, number)
-        if self._seal:
-            data, name = self._seal(data), f"{name}.pgp"
-        self._put(name, data)
-        return Written(name, len(data), part.records, hashlib.sha256(data).hexdigest())
+    def _write(self, part: Part, at: datetime, number: int) -> Written:
+        digest = files_part.sha256(part.file)
+        name = part.folder + self._named(self._options.name, part, digest[:12], at, number)
+        if self._seal is None:
+            self._put(name, files_part.chunks(part.file))
+            return Written(name, part.file.tell(), part.records, digest)
+        with TemporaryFile() as sealed:
+            self._seal(part.file, sealed)
+            self._put(f"{name}.pgp", files_part.chunks(sealed))
+            return Written(f"{name}.pgp", sealed.tell(), part.records, files_part.sha256(sealed))
 
-    def _named(self, pattern: str, part: Part, digest: str, now: datetime, number: int) -> str:
+    def _named(self, pattern: str, part: Part, digest: str, at: datetime, number: int) -> str:
         return pattern.format(
             what=part.what,
             digest=digest,
-            date=f"{now:%Y%m%d}",
-            time=f"{now:%H%M%S}",
+            date=f"{at:%Y%m%d}",
+            time=f"{at:%H%M%S}",
             number=number,
             extension=part.extension,
         )
 
-    def _manifest(self, written: Sequence[Written], now: datetime) -> None:
+    def _manifest(self, written: Sequence[Written], at: datetime) -> None:
         files = [{"name": one.name, "size": one.size, "records": one.records, "sha256": one.sha256} for one in written]
-        data = json.dumps({"created": now.isoformat(timespec="seconds"), "files": files})
-        digest = hashlib.sha256(data).hexdigest()[:12]
-        part = Part(str(self._options.view or self._options.format), "json", data, len(files))
-        self._put(self._named(self._options.manifest or "", part, digest, now, 1), data)
+        data = json.dumps({"created": at.isoformat(timespec="seconds"), "files": files})
+        with closing(Part(str(self._options.view or self._options.format), "json")) as part:
+            part.add(data, len(files))
+            digest = files_part.sha256(part.file)[:12]
+            name = self._named(self._options.manifest or "", part, digest, at, 1)
+            self._put(name, files_part.chunks(part.file))
 
-    def _put(self, name: str, data: bytes) -> None:
+    def _put(self, name: str, data: Iterator[bytes]) -> None:
         folder = self._options.path.rstrip("/")
-        self._place.put(f"{folder}/{name}" if folder else name, [data])
+        self._place.put(f"{folder}/{name}" if folder else name, data)

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import IO
 
 from tasks.errors import ConfigError
 
 
-def sealer(values: Mapping[str, str]) -> Callable[[bytes], bytes]:
-    """Return what encrypts a file for the connection's `recipients` and signs it with its `secret_key`, if any.
+def sealer(values: Mapping[str, str]) -> Callable[[IO[bytes], IO[bytes]], None]:
+    """Return what encrypts a file into another, both open, for the connection's `recipients`.
 
+    It is signed with the connection's `secret_key`, if there is one.
     Raises `ConfigError` where the keys are none, or none of a recipient's can encrypt.
     """
-    from pysequoia import Cert, Tsk, encrypt
+    from pysequoia import Cert, Tsk, encrypt, encrypt_file
 
     if not values.get("recipients"):
         raise ConfigError("the encryption's `recipients` are not set: set them to armored OpenPGP certificates")
@@ -27,11 +29,14 @@ def sealer(values: Mapping[str, str]) -> Callable[[bytes], bytes]:
         except Exception:
             raise ConfigError("the encryption's `secret_key` is no OpenPGP key that can sign") from None
 
-    def seal(data: bytes) -> bytes:
-        return bytes(encrypt(data, recipients=certificates, signer=signer, armor=False))
+    def seal(plain: IO[bytes], sealed: IO[bytes]) -> None:
+        plain.flush()
+        # the library opens paths: a file without a name has one while it is open
+        here, there = (f"/dev/fd/{file.fileno()}" for file in (plain, sealed))
+        encrypt_file(here, there, recipients=certificates, signer=signer, armor=False)
 
     try:
-        seal(b"")
+        encrypt(b"", recipients=certificates, signer=signer, armor=False)
     except Exception:
         raise ConfigError("the encryption's `recipients` cannot be encrypted for: expired, revoked or no key") from None
     return seal

@@ -5,13 +5,15 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from contextlib import closing
 from decimal import Decimal
-from itertools import groupby
-from typing import TYPE_CHECKING, Any, Protocol
+from functools import partial
+from itertools import groupby, islice
+from typing import TYPE_CHECKING, Any
 
 from mappings.engine import json
 from mappings.engine.views import View, column_type
+from tasks.deliver.files_part import Limits, Part, parts
 from tasks.deliver.port import Item
 
 if TYPE_CHECKING:
@@ -19,24 +21,8 @@ if TYPE_CHECKING:
 
 _DELETES = 1_000
 """Deletions that stand in one Bundle."""
-
-
-class Limits(Protocol):
-    """Where a file ends."""
-
-    records: int
-    bytes: int
-
-
-@dataclass(frozen=True, slots=True)
-class Part:
-    """One file's content; `what` and `extension` go into its name, `folder` before it."""
-
-    what: str
-    extension: str
-    data: bytes
-    records: int
-    folder: str = ""
+_GROUP = 10_000
+"""Rows of a group of a Parquet file: what memory holds of one."""
 
 
 def resources(items: Sequence[Item], limits: Limits) -> Iterator[Part]:
@@ -57,38 +43,14 @@ def deletions(items: Sequence[Item], limits: Limits) -> Iterator[Part]:
 
 
 def rows(view: View, found: Iterator[dict[str, Any]], kind: str, limits: Limits) -> Iterator[Part]:
-    """Yield files of a view's rows; one without a row where there is none, so that a snapshot says so."""
-    write = {"csv": _csv, "parquet": _parquet, "ndjson": _ndjson}[kind]
-    empty = True
-    while some := _some(found, limits):
-        empty = False
-        yield Part(view.name, kind, write(view, some), len(some))
-    if empty and kind != "ndjson":
-        yield Part(view.name, kind, write(view, []), 0)
-
-
-def _some(found: Iterator[dict[str, Any]], limits: Limits) -> list[dict[str, Any]]:
-    out: list[dict[str, Any]] = []
-    size = 0
-    for row in found:
-        out.append(row)
-        size += sum(len(value) if isinstance(value, str) else 8 for value in row.values())
-        if len(out) >= limits.records or size >= limits.bytes:
-            break
-    return out
+    """Yield files of a view's rows; of a table one without a row where there is none, so that a snapshot says so."""
+    if kind == "ndjson":
+        return _lines(view.name, map(json.dumps, found), limits)
+    return (_csv if kind == "csv" else _parquet)(view, found, limits)
 
 
 def _lines(what: str, lines: Iterable[bytes], limits: Limits, folder: str = "") -> Iterator[Part]:
-    out: list[bytes] = []
-    size = 0
-    for line in lines:
-        if out and (len(out) >= limits.records or size + len(line) > limits.bytes):
-            yield Part(what, "ndjson", b"".join(out), len(out), folder)
-            out, size = [], 0
-        out.append(line + b"\n")
-        size += len(line) + 1
-    if out:
-        yield Part(what, "ndjson", b"".join(out), len(out), folder)
+    return parts(partial(Part, what, "ndjson", folder), (line + b"\n" for line in lines), limits)
 
 
 def _versioned(item: Item) -> dict[str, Any]:
@@ -98,16 +60,15 @@ def _versioned(item: Item) -> dict[str, Any]:
     return resource
 
 
-def _ndjson(_view: View, found: Sequence[dict[str, Any]]) -> bytes:
-    return b"".join(json.dumps(row) + b"\n" for row in found)
-
-
-def _csv(view: View, found: Sequence[dict[str, Any]]) -> bytes:
-    out = io.StringIO(newline="")
-    writer = csv.writer(out, lineterminator="\r\n")
+def _csv(view: View, found: Iterable[dict[str, Any]], limits: Limits) -> Iterator[Part]:
     names = [column.name for column in view.columns]
-    writer.writerow(names)
-    writer.writerows([_cell(row.get(name)) for name in names] for row in found)
+    lines = (_line(_cell(row.get(name)) for name in names) for row in found)
+    return parts(partial(Part, view.name, "csv"), lines, limits, head=_line(names), even_empty=True)
+
+
+def _line(cells: Iterable[Any]) -> bytes:
+    out = io.StringIO(newline="")
+    csv.writer(out, lineterminator="\r\n").writerow(cells)
     return out.getvalue().encode()
 
 
@@ -117,16 +78,29 @@ def _cell(value: Any) -> Any:
     return json.dumps(value).decode() if isinstance(value, (dict, list)) else value
 
 
-def _parquet(view: View, found: Sequence[dict[str, Any]]) -> bytes:
+def _parquet(view: View, found: Iterator[dict[str, Any]], limits: Limits) -> Iterator[Part]:
     import pyarrow as pa
     from pyarrow import parquet
 
     kinds = [(column.name, *_arrow(column_type(column))) for column in view.columns]
-    arrays = [pa.array([fit(row.get(name)) for row in found], kind) for name, kind, fit in kinds]
     schema = pa.schema([(name, kind) for name, kind, _ in kinds])
-    out = io.BytesIO()
-    parquet.write_table(pa.Table.from_arrays(arrays, schema=schema), out, compression="zstd")
-    return out.getvalue()
+    some = _some(found, limits)
+    while True:
+        with closing(Part(view.name, "parquet")) as part:
+            with parquet.ParquetWriter(part.file, schema, compression="zstd") as writer:
+                while some and part.fits(0, limits):
+                    arrays = [pa.array([fit(row.get(name)) for row in some], kind) for name, kind, fit in kinds]
+                    writer.write_table(pa.Table.from_arrays(arrays, schema=schema))
+                    part.records += len(some)
+                    some = _some(found, limits, part.records)
+            yield part
+        if not some:
+            return
+
+
+def _some(found: Iterator[dict[str, Any]], limits: Limits, have: int = 0) -> list[dict[str, Any]]:
+    """Return the next rows that go into one group of a Parquet file, and into the file that has so many."""
+    return list(islice(found, min(_GROUP, limits.records - have) or min(_GROUP, limits.records)))
 
 
 def _arrow(kind: str) -> tuple[pa.DataType, Callable[[Any], Any]]:

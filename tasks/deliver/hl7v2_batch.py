@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 
-from tasks.deliver.files_rows import Limits, Part
+from tasks.deliver import files_part
+from tasks.deliver.files_part import Limits, Part
 from tasks.deliver.port import Item, Outcome
 from tasks.model import Finding
 
@@ -13,16 +15,9 @@ _NO_BATCH = (b"FHS", b"BHS", b"BTS", b"FTS")
 
 def parts(messages: Iterable[bytes], limits: Limits, ends: Sequence[str] = ("SLUICE",)) -> Iterator[Part]:
     """Yield batch files of messages; `ends` stand in FHS-3 to FHS-6 and BHS-3 to BHS-6, escaped."""
-    some: list[bytes] = []
-    size = 0
-    for one in messages:
-        if some and (len(some) >= limits.records or size + len(one) > limits.bytes):
-            yield _file(some, ends)
-            some, size = [], 0
-        some.append(one)
-        size += len(one)
-    if some:
-        yield _file(some, ends)
+    head = "".join("|".join([name, "^~\\&", *ends]).rstrip("|") + "\r" for name in ("FHS", "BHS")).encode()
+    make = partial(Part, "messages", "hl7")
+    return files_part.parts(make, messages, limits, head=head, tail=lambda count: b"BTS|%d\rFTS|1\r" % count)
 
 
 def passed(items: Sequence[Item], others: list[Outcome]) -> Iterator[bytes]:
@@ -40,9 +35,3 @@ def message(item: Item) -> bytes | None:
     lines = (item.content or b"").strip(b"\x0b\x1c\r\n").replace(b"\r\n", b"\r").replace(b"\n", b"\r").split(b"\r")
     kept = [line for line in lines if line and not line.startswith(_NO_BATCH)]
     return b"\r".join(kept) + b"\r" if kept and kept[0].startswith(b"MSH") else None
-
-
-def _file(messages: Sequence[bytes], ends: Sequence[str]) -> Part:
-    head = "".join("|".join([name, "^~\\&", *ends]).rstrip("|") + "\r" for name in ("FHS", "BHS")).encode()
-    data = head + b"".join(messages) + b"BTS|%d\rFTS|1\r" % len(messages)
-    return Part("messages", "hl7", data, len(messages))

@@ -93,8 +93,10 @@ class Writer:
         if resource is None:
             return _refused(item, "nothing-known-of-it", item.resource_type)
         control = hashlib.sha256(f"{item.key}/{item.version}".encode()).hexdigest()[:20].upper()
-        now = f"{self.now().astimezone(UTC):%Y%m%d%H%M%S}+0000"
-        facts = {"now": f"{self.now().astimezone(UTC):%Y-%m-%dT%H:%M:%S}Z"}
+        # the version's own time: said again after a crash, the message is the same
+        at = (item.at or self.now()).astimezone(UTC)
+        now = f"{at:%Y%m%d%H%M%S}+0000"
+        facts = {"now": f"{at:%Y-%m-%dT%H:%M:%S}Z"}
         try:
             text = self._msh(chosen, control, now) + chosen.build(resource, self._find, facts)
             return Told(item, text.encode(self.charset), control)

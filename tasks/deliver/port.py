@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
 from pydantic import BaseModel, ConfigDict
@@ -40,6 +41,7 @@ class Item:
       `Type/id` there; under that it is written and referred to.
     - Where the destination is sent records themselves (`send: pass`), `resource_type` is `!record`, `id` the record's
       number and `content` its bytes.
+    - `at` is when this version was published, or the record landed; None where nobody knows.
     """
 
     resource_type: str
@@ -48,6 +50,7 @@ class Item:
     resource: Resource | None
     names: Mapping[str, str] = field(default_factory=dict)
     content: bytes | None = None
+    at: datetime | None = None
 
     @property
     def key(self) -> str:

@@ -87,7 +87,8 @@ def fix_members(connection: Connection, feed: Feed, batch_id: int, members: Memb
         (staged_rows, "staged" if going else "published", None if going else "now()", batch_id),
     )
     with connection.cursor() as cursor:
-        with cursor.copy("copy ledger.record (id, landed_on, batch_id, location, key, state) from stdin") as copy:
+        with cursor.copy(RECORDS) as copy:
+            copy.set_types(("int8", "date", "int8", "text", "bytea", "text"))
             for record, landed_on, location, key, ended in members.records:
                 copy.write_row((record, landed_on, batch_id, location, key, ended))
         cursor.executemany(
@@ -110,6 +111,7 @@ def fix_members(connection: Connection, feed: Feed, batch_id: int, members: Memb
     store_findings(connection, feed, batch_id, members)
 
 
+RECORDS = "copy ledger.record (id, landed_on, batch_id, location, key, state) from stdin (format binary)"
 SLICE = """
 insert into ledger.batch_slice
     (batch_id, delivery_id, first_ordinal, last_ordinal, start, received, quarantined, duplicate, filtered)

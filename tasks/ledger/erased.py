@@ -14,7 +14,7 @@ from typing import Any
 from tasks.ledger.db import Connection
 from tasks.ledger.deliveries import position, position_json
 from tasks.ledger.spoken import digest, patients
-from tasks.model import Conversion, Position
+from tasks.model import Conversion, Position, moment
 
 ERASED = "erased"
 """The reason for which a record of an erased patient is filtered."""
@@ -33,7 +33,7 @@ class Suppressed:
         if not self.until:
             return False
         found = [key for name in patients(conversion) if (key := digest(name)) in self.until]
-        when = conversion.event_time and datetime.fromisoformat(conversion.event_time)
+        when = conversion.event_time and moment(conversion.event_time)
         return any((until := self.until[key]) is None or not when or when <= until for key in found)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from psycopg.sql import SQL, Identifier
@@ -23,6 +24,7 @@ class Pending:
     - Where a record itself is to be sent, `record` is its number, `resource_type` is `!record`, `resource` None.
     - `said`: the version is the destination's own word, read from there.
     - `attempts` is how often it was tried; `remote_id` is the destination's own id of it.
+    - `at` is when the version was published, or the record landed.
     """
 
     resource_type: str
@@ -33,6 +35,7 @@ class Pending:
     attempts: int = 0
     remote_id: str | None = None
     text: str = ""
+    at: datetime | None = None
 
     @property
     def key(self) -> str:
@@ -62,8 +65,9 @@ class Answer:
 
 _ROWS = """
 select t.resource_type, t.id, coalesce(r.version_id, t.wanted), case when r.deleted then null else r.resource::text end,
-       m.record_id is not null, t.attempts, t.remote_id, t.due
+       m.record_id is not null, t.attempts, t.remote_id, coalesce(r.published_at, d.landed_at), t.due
 from turn t left join fhir.resource r on r.resource_type = t.resource_type and r.id = t.id
+left join ledger.delivery d on d.id = case when t.resource_type = '!record' then t.id::bigint >> 32 end
 left join ledger.remote m
     on m.destination = %(to)s and m.resource_type = r.resource_type and m.id = r.id and m.record_id = r.record_id
 order by t.batch, t.resource_type, t.id
@@ -249,8 +253,8 @@ def _whole(turn: str) -> bytes:
 
 
 def _pending(row: tuple[Any, ...]) -> Pending:
-    kind, key, version, text, said, attempts, remote_id, _due = row
-    return Pending(kind, key, version, text and loads(text), said, attempts, remote_id, text or "")
+    kind, key, version, text, said, attempts, remote_id, at, _due = row
+    return Pending(kind, key, version, text and loads(text), said, attempts, remote_id, text or "", at)
 
 
 def _split(keys: Iterable[str]) -> tuple[list[str], list[str]]:

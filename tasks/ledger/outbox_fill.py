@@ -11,15 +11,15 @@ In the outbox such a row has this as its resource type and the record's number a
 """
 
 FILL = """
-with wished as (
-    select split_part(destination.name, '!', 1) as destination,
-           case when itself then '!record' else s.resource_type end as resource_type,
-           case when itself then s.record_id::text else s.id end as id, s.record_id,
-           case when itself then 1 end as version
-    from staging.resource s cross join lateral unnest(s.destinations) destination(name)
-    cross join lateral (select destination.name like %(record)s) how(itself)
-    where s.batch_id = %(batch)s
-    union
+with staged as (
+    select unnest(destinations) as destination, resource_type, id, record_id from said
+), wished as (
+    select destination, resource_type, id, record_id, null::int as version from staged
+    where destination not like %(record)s
+    union all
+    select split_part(destination, '!', 1), '!record', record_id::text, record_id, 1 from staged
+    where destination like %(record)s
+    union all
     select o.destination, c.resource_type, c.id, c.record_id, null
     from changed c join ledger.outbox o on o.resource_type = c.resource_type and o.id = c.id
     where c.old_version is not null
@@ -30,27 +30,43 @@ with wished as (
     select w.resource_type, w.id,
            coalesce(w.old_version, 0) + (c.id is not null)::int as version
     from weighed w left join changed c on c.resource_type = w.resource_type and c.id = w.id
+), due as materialized (
+    select w.destination, w.resource_type, w.id, coalesce(w.version, s.version) as wanted,
+           have.id is not null as queued,
+           case when cardinality(w.records) = 1 then w.records
+           else (select array_agg(distinct record) from unnest(w.records) record) end as records
+    from wanted w
+    left join standing s on s.resource_type = w.resource_type and s.id = w.id
+    left join ledger.outbox have
+        on have.destination = w.destination and have.resource_type = w.resource_type and have.id = w.id
+    where coalesce(w.version, s.version) > 0
+      and (have.id is null or have.wanted < coalesce(w.version, s.version) or have.state in ('pending', 'refused'))
+), renewed as (
+    -- a destination's answer may come meanwhile: what counts is what stands here then
+    update ledger.outbox o set
+        wanted = due.wanted, state = 'pending', next_at = now(), attempts = 0, updated_at = now(),
+        batches = case when o.state = 'pending' then o.batches else '{}' end || %(batch)s::bigint,
+        records = case when o.state = 'pending' then o.records else '{}' end || due.records
+    from due
+    where due.queued and o.destination = due.destination and o.resource_type = due.resource_type and o.id = due.id
+      and (o.wanted < due.wanted or o.state in ('pending', 'refused'))
+    returning 1
+), added as (
+    -- publications alone queue, and are one at a time: nobody else adds what is not there
+    insert into ledger.outbox (destination, resource_type, id, wanted, state, batches, records)
+    select destination, resource_type, id, wanted, 'pending', array[%(batch)s::bigint], records from due
+    where not queued order by id, resource_type, destination
+    returning 1
 )
-insert into ledger.outbox as o (destination, resource_type, id, wanted, state, batches, records)
-select w.destination, w.resource_type, w.id, coalesce(w.version, s.version), 'pending', array[%(batch)s::bigint],
-       w.records
-from wanted w
-left join standing s on s.resource_type = w.resource_type and s.id = w.id
-left join ledger.outbox have
-    on have.destination = w.destination and have.resource_type = w.resource_type and have.id = w.id
-where coalesce(w.version, s.version) > 0
-  and (have.id is null or have.wanted < coalesce(w.version, s.version) or have.state in ('pending', 'refused'))
-order by w.id, w.resource_type, w.destination
-on conflict (destination, resource_type, id) do update set
-    wanted = excluded.wanted, state = 'pending', next_at = now(), attempts = 0, updated_at = now(),
-    batches = case when o.state = 'pending' then o.batches || excluded.batches else excluded.batches end,
-    records = case when o.state = 'pending' then o.records || excluded.records else excluded.records end
+select (select count(*) from renewed) + (select count(*) from added)
 """
 
 
 def fill(connection: Connection, batch_id: int) -> int:
     """Queue what changed for every destination that a record is routed to or that has it already; return how much.
 
-    Reads the batch's staged rows and the temporary tables `weighed` and `changed`.
+    Reads the temporary tables `said`, `weighed` and `changed`.
     """
-    return connection.execute(FILL, {"batch": batch_id, "record": f"%{RECORD}%"}).rowcount
+    row = connection.execute(FILL, {"batch": batch_id, "record": f"%{RECORD}%"}).fetchone()
+    assert row is not None  # noqa: S101
+    return int(row[0])

@@ -14,6 +14,7 @@ from tasks.model import Conversion
 NOBODY = 0
 """The mark of a record that was looked at and speaks of no patient."""
 
+NOTED = "copy ledger.record_patient (patient, record_id) from stdin (format binary)"
 _NAMED = re.compile(rb'"Patient/([A-Za-z0-9.-]{1,64})["/]')
 
 
@@ -42,26 +43,19 @@ def patients(conversion: Conversion) -> set[str]:
     return found
 
 
-def note_staged(connection: Connection, batch_id: int) -> None:
-    """Note of whom the staged records of a batch speak."""
-    connection.execute(
-        """
-        insert into ledger.record_patient (patient, record_id)
-        select distinct patient, record_id from staging.resource cross join lateral unnest(patients) patient
-        where batch_id = %s on conflict do nothing
-        """,
-        (batch_id,),
-    )
+def note(connection: Connection, rows: Iterable[tuple[int, int]]) -> None:
+    """Note of whom records speak: marks and records; what is staged again is noted again, which does no harm."""
+    noted = sorted(set(rows))
+    if not noted:
+        return
+    with connection.cursor().copy(NOTED) as copy:
+        copy.set_types(("int8", "int8"))
+        for row in noted:
+            copy.write_row(row)
 
 
 def note_stopped(connection: Connection, records: Iterable[tuple[int, Iterable[str]]]) -> None:
     """Note of whom records speak that are not staged; a record that speaks of nobody is noted as that."""
-    rows = {(key, record) for record, names in records for key in ({mark(name) for name in names} or {NOBODY})}
-    if rows:
-        connection.execute(
-            """
-            insert into ledger.record_patient (patient, record_id)
-            select * from unnest(%s::bigint[], %s::bigint[]) on conflict do nothing
-            """,
-            ([key for key, _ in rows], [record for _, record in rows]),
-        )
+    note(
+        connection, ((key, record) for record, names in records for key in ({mark(name) for name in names} or {NOBODY}))
+    )

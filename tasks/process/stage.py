@@ -21,12 +21,13 @@ from tasks.failpoints import reached
 from tasks.feed import Feed
 from tasks.landing.store import Landing
 from tasks.ledger import batches, claims, deliveries, erased, peers, segments, spoken
+from tasks.ledger.arrays import RAW, numbers, texts
 from tasks.ledger.batches import Ended, Members, Slice
 from tasks.ledger.db import Connection
 from tasks.ledger.deliveries import Delivery
 from tasks.ledger.erased import ERASED, Suppressed
 from tasks.ledger.outbox_fill import RECORD
-from tasks.model import DELETED, DIRECTORY, Conversion, Entry, Finding, Frame, Position, Resource, record_id
+from tasks.model import DELETED, DIRECTORY, Conversion, Entry, Finding, Frame, Position, Resource, moment, record_id
 from tasks.pipeline import Done, Pipeline
 from tasks.process.peer import Peer
 from tasks.route.rules import Decision
@@ -40,8 +41,9 @@ STAGE = """
 copy staging.resource
     (batch_id, record_id, resource_type, id, event_time, fhir_version, deleted, destinations, digest, resource, slots,
      patients)
-from stdin
+from stdin (format binary)
 """
+TYPES = ("int8", "int8", "text", "text", "timestamptz", "text", "bool", RAW, "bytea", "text", "text", RAW)
 
 
 @dataclass(frozen=True, slots=True)
@@ -274,6 +276,9 @@ def whole(delivery: Delivery, end: Position) -> tuple[Finding, ...]:
     return ()
 
 
+Columns = tuple[bytes, str, str | None, tuple[int, ...]]
+
+
 class Written:
     """Entries as staging holds them: digest, resource, slots, and of whom the resource speaks.
 
@@ -282,9 +287,9 @@ class Written:
     """
 
     def __init__(self) -> None:
-        self._held: dict[int, tuple[Resource, tuple[bytes, str, str | None, str]]] = {}
+        self._held: dict[int, tuple[Resource, Columns]] = {}
 
-    def __call__(self, entry: Entry) -> tuple[bytes, str, str | None, str]:
+    def __call__(self, entry: Entry) -> Columns:
         """Return an entry's columns."""
         if not entry.shared or entry.deleted:
             return _written(entry)
@@ -300,18 +305,18 @@ HELD = 5_000
 """Entries that are held as they were written: a few KB each."""
 
 
-def _written(entry: Entry) -> tuple[bytes, str, str | None, str]:
+def _written(entry: Entry) -> Columns:
     resource = entry.resource
     text = canonical(resource)
-    patients = map(spoken.mark, spoken.named(resource["resourceType"], resource["id"], text))
-    return digest_of(text), text.decode(), _slots(entry), f"{{{','.join(map(str, patients))}}}"
+    patients = spoken.named(resource["resourceType"], resource["id"], text)
+    return digest_of(text), text.decode(), _slots(entry), tuple(map(spoken.mark, patients))
 
 
 def staged_rows(
     record: int, landed_at: datetime, conversion: Conversion, decision: Decision, written: Written
 ) -> Iterator[Row]:
     """Yield a record's rows of the staging table, without the batch."""
-    when = conversion.event_time or landed_at.isoformat()
+    when = moment(conversion.event_time) if conversion.event_time else landed_at
     named = [name for name in decision.to if name != "warehouse"]
     to = [name for name in named if not passes(name)]
     # where the record itself is sent, one of its rows tells the outbox so
@@ -327,7 +332,7 @@ def staged_rows(
             when,
             conversion.fhir_version,
             entry.deleted,
-            [*(name for name in to if decision.takes(name, kind)), *itself],
+            (*(name for name in to if decision.takes(name, kind)), *itself),
             digest,
             text,
             slots,
@@ -339,11 +344,15 @@ def staged_rows(
 def stage_rows(writer: Connection, batch_id: int, rows: Iterable[Row]) -> int:
     """Stage rows for a batch, and note of whom they speak; return how many there are."""
     count = 0
+    speaks: set[tuple[int, int]] = set()
     with writer.cursor().copy(STAGE) as copy:
-        for row in said_once(rows):
-            copy.write_row((batch_id, *row))
+        copy.set_types(TYPES)
+        for record, kind, key, when, version, deleted, to, digest, text, slots, patients in said_once(rows):
+            columns = (record, kind, key, when, version, deleted, texts(to), digest, text, slots, numbers(patients))
+            copy.write_row((batch_id, *columns))
+            speaks.update([(patient, record) for patient in patients])
             count += 1
-    spoken.note_staged(writer, batch_id)
+    spoken.note(writer, speaks)
     return count
 
 
@@ -357,15 +366,11 @@ def said_once(rows: Iterable[Row]) -> Iterator[Row]:
         if row[1] not in DIRECTORY:
             yield row
             continue
-        same = (row[1], row[2], row[5], *row[6], row[7])
+        same = (row[1], row[2], row[5], row[6], row[7])
         have = newest.get(same)
-        if have is None or (_moment(row[3]), row[0]) > (_moment(have[3]), have[0]):
+        if have is None or (row[3], row[0]) > (have[3], have[0]):
             newest[same] = row
     yield from newest.values()
-
-
-def _moment(text: str) -> datetime:
-    return datetime.fromisoformat(text)
 
 
 def _slots(entry: Entry) -> str | None:

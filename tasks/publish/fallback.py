@@ -9,6 +9,8 @@ from __future__ import annotations
 from mappings.engine.json import digest
 from tasks.ledger.db import Connection
 from tasks.model import DIRECTORY
+from tasks.publish.store import lock
+from tasks.publish.tables import refresh
 
 # record 0 of a delivery stands for its retraction: what it says is what another record, traced here, said before
 LOST = """
@@ -56,10 +58,16 @@ where not r.deleted and r.resource_type <> all(%(directory)s)
   and not exists (select from fhir.contribution c where c.id = r.id and c.resource_type = r.resource_type)
 """
 
-# the same words: the version stands, and is another record's now
+# the same words: the version stands, and is another record's now, also where analysts read it
+KEPT = """
+create temp table kept on commit drop as
+select r.resource_type, r.id, r.version_id as old_version, f.record_id, f.event_time
+from fallen f join fhir.resource r on r.resource_type = f.resource_type and r.id = f.id
+where f.digest = f.was_digest and not f.deleted
+"""
 SAME = """
-update fhir.resource r set record_id = f.record_id, event_time = f.event_time from fallen f
-where r.resource_type = f.resource_type and r.id = f.id and f.digest = f.was_digest and not f.deleted
+update fhir.resource r set record_id = k.record_id, event_time = k.event_time from kept k
+where r.resource_type = k.resource_type and r.id = k.id
 """
 
 # other words: they are published anew, and whose they are stays known
@@ -87,6 +95,10 @@ def fall_back(connection: Connection, batch_id: int | None = None) -> None:
     connection.execute(LOST, {"batch": batch_id})
     connection.execute(FALLEN, {"directory": sorted(DIRECTORY)})
     connection.execute("update fallen set digest = %s where digest = ''", (digest("retracted"),))
-    for statement in (SAME, TRACE, FORGET, OWN):
+    lock(connection)
+    if connection.execute(KEPT).rowcount:
+        connection.execute(SAME)
+        refresh(connection, "kept")
+    for statement in (TRACE, FORGET, OWN):
         connection.execute(statement)
     connection.execute("delete from fallen where digest = was_digest and not deleted")

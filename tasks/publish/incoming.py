@@ -13,10 +13,15 @@ from tasks.publish.fold import fold
 SAID = """
 create temp table said on commit drop as
 select s.ctid as place, s.resource_type collate "C" as resource_type, s.id, s.record_id, s.event_time, s.fhir_version,
-       s.deleted, s.digest, s.slots is not null as living, count(*) over thing as times,
+       s.deleted, s.digest, s.destinations, s.slots is not null as living, count(*) over thing as times,
        row_number() over (thing order by s.event_time desc, s.record_id desc) as turn
 from staging.resource s where s.batch_id = %(batch)s
-window thing as (partition by s.resource_type collate "C", s.id, s.slots is not null)
+-- by id first: that alone tells nearly all of them apart
+window thing as (partition by s.id, s.resource_type collate "C", s.slots is not null)
+"""
+
+KINDS = """
+select coalesce(bool_or(living), false), coalesce(bool_or(not living and times > 1), false) from said
 """
 
 INCOMING = """
@@ -24,12 +29,6 @@ create temp table incoming (
     resource_type text collate "C", id text collate "C", event_time timestamptz, record_id bigint, fhir_version text,
     deleted boolean, digest bytea, living boolean, place tid, resource jsonb
 ) on commit drop
-"""
-
-FACTS = """
-insert into incoming (resource_type, id, event_time, record_id, fhir_version, deleted, digest, living, place)
-select resource_type, id, event_time, record_id, fhir_version, deleted, digest, false, place
-from said where not living and turn = 1
 """
 
 # of a thing that nobody spoke of before, one statement is all there is to fold
@@ -69,7 +68,7 @@ from (
     union all
     (select distinct on (resource_type, id, record_id) resource_type, id, record_id, event_time, place
      from said where living and times > 1 order by resource_type, id, record_id, turn)
-) s join staging.resource staged on staged.ctid = s.place
+) s cross join lateral (select slots from staging.resource r where r.ctid = s.place offset 0) staged
 where staged.slots <> '{}'
 on conflict (id, resource_type, record_id) do update
     set event_time = excluded.event_time, said = excluded.said, live = true
@@ -80,10 +79,16 @@ on conflict (id, resource_type, record_id) do update
 WEIGHED = """
 create temp table weighed on commit drop as
 select i.resource_type, i.id, i.event_time, i.record_id, i.fhir_version, i.deleted, i.digest, i.living, i.place,
-       i.ctid as folded, r.version_id as old_version, r.event_time as old_time, r.record_id as old_record,
+       i.folded, r.version_id as old_version, r.event_time as old_time, r.record_id as old_record,
        r.digest as old_digest, r.deleted as old_deleted,
        r.id is not null and r.digest = i.digest and r.deleted = i.deleted as same
-from incoming i left join fhir.resource r on r.resource_type = i.resource_type and r.id = i.id
+from (
+    select resource_type, id, event_time, record_id, fhir_version, deleted, digest, false as living, place,
+           null::tid as folded
+    from said where not living and turn = 1
+    union all
+    select resource_type, id, event_time, record_id, fhir_version, deleted, digest, living, place, ctid from incoming
+) i left join fhir.resource r on r.resource_type = i.resource_type and r.id = i.id
 """
 
 CHANGED = """
@@ -99,6 +104,8 @@ select w.resource_type, w.id, w.event_time, w.record_id, w.fhir_version, w.delet
        ) end as late
 from weighed w where not w.same
 """
+
+WEIGH_UP = (CHANGED, "analyze changed (resource_type, id, old_version)")
 
 LATE = """
 with late as (delete from changed where late returning *)
@@ -121,19 +128,26 @@ on conflict (id, resource_type, record_id) do update
         resource = excluded.resource
 """
 
-# who says a fact in the words in which it stands already, or in those of the newest statement beside it
-AGAIN = """
-insert into fhir.said_again (resource_type, id, record_id, event_time, deleted, digest)
-select w.resource_type, w.id, w.record_id, w.event_time, w.deleted, w.digest
-from weighed w where w.same and not w.living and w.record_id <> w.old_record
-union
-select o.resource_type, o.id, o.record_id, o.event_time, o.deleted, o.digest
-from said o join said n on n.resource_type = o.resource_type and n.id = o.id and n.turn = 1 and not n.living
-where not o.living and o.turn > 1 and o.record_id <> n.record_id and o.digest = n.digest and o.deleted = n.deleted
-order by id
+AGAIN_INTO = """
+insert into fhir.said_again (resource_type, id, record_id, event_time, deleted, digest) {said} order by id
 on conflict (id, resource_type, record_id) do update
     set event_time = excluded.event_time, deleted = excluded.deleted, digest = excluded.digest
 """
+# who says a fact in the words in which it stands already
+AGAIN = AGAIN_INTO.format(
+    said="""
+select resource_type, id, record_id, event_time, deleted, digest
+from weighed where same and not living and record_id <> old_record
+"""
+)
+# or in those of the newest statement beside it
+AGAIN_BESIDE = AGAIN_INTO.format(
+    said="""
+select distinct o.resource_type, o.id, o.record_id, o.event_time, o.deleted, o.digest
+from said o join said n on n.resource_type = o.resource_type and n.id = o.id and n.turn = 1 and not n.living
+where not o.living and o.turn > 1 and o.record_id <> n.record_id and o.digest = n.digest and o.deleted = n.deleted
+"""
+)
 
 
 def create_incoming(connection: Connection) -> None:
@@ -149,24 +163,32 @@ def of_batch(connection: Connection, batch_id: int) -> int:
     staged = connection.execute(SAID, {"batch": batch_id}).rowcount
     connection.execute("analyze said (resource_type, id, living, times, turn)")
     create_incoming(connection)
-    for statement in (FACTS, NEW_THINGS, TOUCHED, REVIVE, CONTRIBUTE):
-        connection.execute(statement)
-    fold(connection, "touched")
+    row = connection.execute(KINDS).fetchone()
+    assert row is not None  # noqa: S101
+    living, repeated = row
+    if living:
+        for statement in (NEW_THINGS, TOUCHED, REVIVE, CONTRIBUTE):
+            connection.execute(statement)
+        fold(connection, "touched")
     weigh(connection)
-    for statement in (AGAIN, CHANGED, "analyze changed (resource_type, id, old_version)", LATE, OLDER):
+    for statement in (AGAIN, *((AGAIN_BESIDE, OLDER) if repeated else ()), *WEIGH_UP, LATE):
         connection.execute(statement)
     return staged
 
 
 def changes(connection: Connection) -> None:
-    """Make the temporary tables `weighed` and `changed`: what in `incoming` differs, and the version that is there."""
+    """Make the tables `weighed` and `changed`: what in `incoming` differs, and the version that is there.
+
+    For what no batch says: the table `said` is empty.
+    """
+    connection.execute(SAID, {"batch": None})
     weigh(connection)
-    connection.execute(CHANGED)
-    connection.execute("analyze changed (resource_type, id, old_version)")
+    for statement in WEIGH_UP:
+        connection.execute(statement)
 
 
 def weigh(connection: Connection) -> None:
-    """Compare what `incoming` says with what the store has."""
+    """Compare what `incoming` and the facts of `said` say with what the store has."""
     connection.execute("analyze incoming (resource_type, id, living)")
     connection.execute(WEIGHED)
     connection.execute("analyze weighed (resource_type, id, living, same)")

@@ -29,7 +29,7 @@ def preview(connection: Connection, batch_id: int) -> Iterator[Change]:
         """
         select c.resource_type, c.id, c.record_id, case when not r.deleted then r.resource::text end,
                case when not c.deleted then coalesce(i.resource::text, s.resource) end
-        from changed c join incoming i on i.ctid = c.folded left join staging.resource s on s.ctid = c.place
+        from changed c left join incoming i on i.ctid = c.folded left join staging.resource s on s.ctid = c.place
         left join fhir.resource r on r.resource_type = c.resource_type and r.id = c.id order by 1, 2
         """
     )

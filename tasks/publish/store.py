@@ -42,8 +42,10 @@ update fhir.resource r set
     resource = source.resource::jsonb, published_at = now()
 from changed c {source} and c.old_version is not null and r.resource_type = c.resource_type and r.id = c.id
 """
+# by its place and not by a join: that would read and hash all that is staged, of held batches too
+STAGED = "(select s.resource from staging.resource s where s.ctid = c.place offset 0)"
 SOURCES = (
-    "join staging.resource source on source.ctid = c.place where c.place is not null",
+    f"cross join lateral {STAGED} source where c.place is not null",
     "join incoming source on source.ctid = c.folded where c.place is null",
 )
 
@@ -101,12 +103,14 @@ def lock(connection: Connection) -> None:
     connection.execute("select pg_advisory_xact_lock(hashtextextended('sluice:publish', 0))")
     # one at a time may have room: a batch's joins and sorts stay in memory
     connection.execute("set local work_mem = '64MB'")
+    # what is analysed are a batch's own tables: their size decides, a sample tells the rest
+    connection.execute("set local default_statistics_target = 10")
     # compiling a batch's expressions takes longer than running them
     connection.execute("set local jit = off")
 
 
 def settle(connection: Connection, batch_id: int, feed: str, partner: str, refresh: Refresh) -> Published:
-    """Take what the tables `incoming` and `changed` say into store, tables and outbox, and close the batch."""
+    """Take what the tables `weighed` and `changed` say into store, tables and outbox, and close the batch."""
     counts = _write(connection, batch_id, feed, partner)
     identity.redirect(connection)
     refresh(connection, "changed")
@@ -118,20 +122,22 @@ def settle(connection: Connection, batch_id: int, feed: str, partner: str, refre
 def _write(connection: Connection, batch_id: int, feed: str, partner: str) -> tuple[int, int, int]:
     """Write what changed; return how many were created, changed, unchanged."""
     params = {"batch": batch_id, "partner": partner, "feed": feed}
-    connection.execute(HISTORY)
-    for source in SOURCES:
-        # what is there is written over first: what is made here is not looked at again
-        for statement in (REPLACE, CREATE):
-            connection.execute(statement.format(source=source), params)
     row = connection.execute(
         """
         select count(*) filter (where old_version is null), count(*) filter (where old_version is not null),
-               (select count(*) from incoming) - count(*)
+               (select count(*) from weighed) - count(*)
         from changed
         """
     ).fetchone()
     assert row is not None  # noqa: S101
-    return int(row[0]), int(row[1]), int(row[2])
+    created, replaced, unchanged = map(int, row)
+    if replaced:
+        connection.execute(HISTORY)
+    # what is there is written over first: what is made here is not looked at again
+    for statement in (*([REPLACE] if replaced else []), *([CREATE] if created else [])):
+        for source in SOURCES:
+            connection.execute(statement.format(source=source), params)
+    return created, replaced, unchanged
 
 
 def _close(connection: Connection, batch_id: int, queued: int) -> None:

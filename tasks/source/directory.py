@@ -35,7 +35,7 @@ class DirectorySource(FileSource):
         self._root = Path(connection["root"])
         self._path = [part for part in options.path.split("/") if part not in ("", ".")]
         if ".." in self._path:
-            raise ConfigError("source.path leads outside the connection's root: write it without `..`")
+            raise ConfigError("`path` leads outside the connection's root: write it without `..`")
 
     def close(self) -> None:
         """Nothing is held open between calls."""

@@ -4,7 +4,8 @@ The same Observations, in the same run, into the same server with fsync on: `bar
 one upsert into a logged table with a primary key. `first` is a load of all that a publication does (staging, records,
 change detection, ledger, outbox for one destination, the store); `again` loads them unchanged in a new delivery, after
 the destination has confirmed them; `resaid` does so with a newer event time; `changed` says something else under the
-same ids, with their history. Rates are rows a second of wall time, medians of rounds.
+same ids, with their history. The next batch is staged while one is published, as the flow does it; `first_alone` and
+`again_alone` do one after the other on one connection. Rates are rows a second of wall time, medians of rounds.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ import json
 import statistics
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -28,12 +30,13 @@ from tasks.feed import Feed
 from tasks.ledger import batches, claims, spoken
 from tasks.ledger.batches import Members, Slice
 from tasks.ledger.db import Connection, connect
-from tasks.model import Position, record_id
-from tasks.process.stage import STAGE
+from tasks.model import Position, moment, record_id
+from tasks.process.stage import stage_rows
 from tasks.publish.store import publish
 from tests.bench.load import observation
 
 BATCH = 10_000
+HOURS = ("10", "11", "12")
 ROUNDS = 3
 BARE = """
 create unlogged table bare_staging (resource_type text, id text collate "C", resource jsonb);
@@ -70,15 +73,31 @@ def bare(connection: Connection, rows: list[Row]) -> None:
             connection.execute("truncate bare_staging")
 
 
-def publication(feed: Feed, token: int, when: str) -> Callable[[Connection, list[Row]], None]:
-    """Return a load of all that a publication does."""
+def publication(feed: Feed, token: int, when: str, staging: Connection) -> Callable[[Connection, list[Row]], None]:
+    """Return a load of all that a publication does, the next batch being staged while one is published.
+
+    That is how the flow loads (`flows/ingest.py`); where `staging` is the connection that publishes, one by one.
+    """
 
     def load(connection: Connection, rows: list[Row]) -> None:
-        for start in range(0, len(rows), BATCH):
-            batch = _stage(connection, feed, token, rows[start : start + BATCH], when)
-            publish(connection, batch, token, lambda _connection, _changed: None, "bench")
+        todo = [rows[start : start + BATCH] for start in range(0, len(rows), BATCH)]
+        if staging is connection:
+            for some in todo:
+                publish(connection, _stage(staging, feed, token, some, when), token, _no_tables, "bench")
+            return
+        with ThreadPoolExecutor(1) as pool:
+            ahead = pool.submit(_stage, staging, feed, token, todo[0], when)
+            for following in [*todo[1:], None]:
+                batch = ahead.result()
+                if following is not None:
+                    ahead = pool.submit(_stage, staging, feed, token, following, when)
+                publish(connection, batch, token, _no_tables, "bench")
 
     return load
+
+
+def _no_tables(_connection: Connection, _changed: str) -> None:
+    """The analysts' tables are measured by `sluice bench views`."""
 
 
 def _stage(connection: Connection, feed: Feed, token: int, rows: list[Row], when: str) -> int:
@@ -87,14 +106,18 @@ def _stage(connection: Connection, feed: Feed, token: int, rows: list[Row], when
         batch_id = batches.open_batch(connection, feed, token, "bench", "bench")
         members = Members(slices=[Slice(delivery, 1, len(rows), Position())])
         members.slices[0].counts["received"] = len(rows)
-        with connection.cursor().copy(STAGE) as copy:
-            for ordinal, (kind, key, hashed, text) in enumerate(rows, 1):
-                record = record_id(delivery, ordinal)
-                members.records.append((record, date(2026, 1, 5), "line", None, None))
-                row = (batch_id, record, kind, key, when, "4.0.1", False, ["ehr"], hashed, text, None)
-                copy.write_row((*row, [spoken.mark(one) for one in spoken.named(kind, key, text.encode())]))
-        batches.fix_members(connection, feed, batch_id, members, len(rows))
+        staged = stage_rows(connection, batch_id, _staged(delivery, members, rows, when))
+        batches.fix_members(connection, feed, batch_id, members, staged)
     return batch_id
+
+
+def _staged(delivery: int, members: Members, rows: list[Row], when: str) -> Iterator[tuple[Any, ...]]:
+    """Yield the rows of the staging table, as the stager makes them of what a converter says."""
+    for ordinal, (kind, key, hashed, text) in enumerate(rows, 1):
+        record = record_id(delivery, ordinal)
+        members.records.append((record, date(2026, 1, 5), "line", None, None))
+        patients = tuple(map(spoken.mark, spoken.named(kind, key, text.encode())))
+        yield (record, kind, key, moment(when), "4.0.1", False, ("ehr",), hashed, text, None, patients)
 
 
 def _delivery(connection: Connection, feed: Feed) -> int:
@@ -117,32 +140,40 @@ def timed(load: Callable[[Connection, list[Row]], None], connection: Connection,
 def main(count: int = 40_000) -> dict[str, Any]:
     """Return the medians and the ratios that are the product's goals."""
     feed = Feed.model_construct(name="bench.store", partner="bench")
-    rates: dict[str, list[float]] = {name: [] for name in ("bare", "first", "again", "resaid", "changed")}
+    rates: dict[str, list[float]] = {}
     with scratch_postgres() as url:
         upgrade(url)
-        with connect(url) as connection, claims.claim(url, f"feed:{feed.name}", "bench", 600) as token:
+        with (
+            connect(url) as connection,
+            connect(url) as other,
+            claims.claim(url, f"feed:{feed.name}", "bench", 600) as token,
+        ):
             connection.execute(BARE)
             for turn in range(ROUNDS):
                 rows = rows_of(count, turn, 4)
-                rates["bare"].append(timed(bare, connection, rows))
-                first = publication(feed, token, "2026-01-05T10:00:00+00:00")
-                rates["first"].append(timed(first, connection, rows))
+                load = {hour: publication(feed, token, f"2026-01-05T{hour}:00:00+00:00", other) for hour in HOURS}
+                alone = publication(feed, token, f"2026-01-05T{HOURS[0]}:00:00+00:00", connection)
+                done = {"bare": timed(bare, connection, rows), "first": timed(load["10"], connection, rows)}
                 connection.execute("update ledger.outbox set state = 'confirmed', confirmed = wanted")
-                rates["again"].append(timed(first, connection, rows))
-                resaid = publication(feed, token, "2026-01-05T11:00:00+00:00")
-                rates["resaid"].append(timed(resaid, connection, rows))
-                changed = publication(feed, token, "2026-01-05T12:00:00+00:00")
-                rates["changed"].append(timed(changed, connection, rows_of(count, turn, 5)))
+                done["again"] = timed(load["10"], connection, rows)
+                done["resaid"] = timed(load["11"], connection, rows)
+                done["changed"] = timed(load["12"], connection, rows_of(count, turn, 5))
+                apart = rows_of(count, turn + ROUNDS, 4)
+                done["first_alone"] = timed(alone, connection, apart)
+                connection.execute("update ledger.outbox set state = 'confirmed', confirmed = wanted")
+                done["again_alone"] = timed(alone, connection, apart)
+                for name, rate in done.items():
+                    rates.setdefault(name, []).append(rate)
     found = {name: round(statistics.median(values)) for name, values in rates.items()}
     share, reload = found["first"] / found["bare"], found["again"] / found["first"]
     goals = {"first_of_bare": 0.5, "again_of_first": 3.0}
-    met = share >= goals["first_of_bare"] and reload >= goals["again_of_first"]
     return {
         **found,
         "first_of_bare": round(share, 3),
+        "first_alone_of_bare": round(found["first_alone"] / found["bare"], 3),
         "again_of_first": round(reload, 3),
         "goals": goals,
-        "met": met,
+        "met": share >= goals["first_of_bare"] and reload >= goals["again_of_first"],
     }
 
 

@@ -6,7 +6,8 @@ import itertools
 import json
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta, timezone
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -151,6 +152,18 @@ def test_the_same_content_makes_the_same_name(rig: Rig) -> None:
     for _ in range(2):
         statuses(rig.make(name="{what}.{digest}.{extension}"), [patient(n) for n in range(5)])
     assert len(rig.names()) == 1
+
+
+@files
+@pytest.mark.parametrize("made", [{}, {"format": "hl7v2"}, {"format": "csv", "view": "patient"}], ids=str)
+def test_a_file_is_named_after_when_its_newest_content_was_published(rig: Rig, made: dict[str, Any]) -> None:
+    days = [datetime(2024, 3, day, 23, 30, tzinfo=timezone(timedelta(hours=-1))) for day in (9, 10, 8)]
+    items = [replace(patient(n, identifier=[{"value": "7"}]), at=day) for n, day in enumerate(days)]
+    for _ in range(2):
+        statuses(rig.make(manifest="{date}.manifest.json", **made), items)
+    *names, manifest = sorted(rig.names(), key=lambda name: "manifest" in name)
+    assert [("20240311T003000" in name, manifest) for name in names] == [(True, "20240311.manifest.json")]
+    assert made.get("format") != "hl7v2" or b"|20240311003000+0000|" in rig.read(names[0])
 
 
 @files

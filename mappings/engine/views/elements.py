@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from difflib import get_close_matches
 from functools import lru_cache
 from pathlib import Path
 
@@ -56,6 +57,14 @@ def known_type(type_name: str | None) -> bool:
 def is_resource(type_name: str) -> bool:
     """Say whether a type is a resource."""
     return "implicitRules" in _table().get(type_name, {})
+
+
+def meant(type_name: str) -> str | None:
+    """Return the resource type that a name is a mistyping of; None where it is one, or may be another version's."""
+    if is_resource(type_name):
+        return None
+    near = get_close_matches(type_name, filter(is_resource, _table()), n=1, cutoff=0.8)
+    return near[0] if near else None
 
 
 def element_names(type_name: str) -> Iterator[str]:

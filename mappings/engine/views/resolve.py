@@ -20,6 +20,7 @@ from mappings.engine.views.elements import (
     element,
     is_resource,
     known_type,
+    meant,
 )
 from mappings.engine.views.errors import ViewError
 from mappings.engine.views.nodes import (
@@ -52,6 +53,14 @@ class Unknown:
         return f"{self.path}: FHIR R4's {self.type} has no {self.name}"
 
 
+@dataclass(frozen=True, slots=True)
+class Mistyped(Unknown):
+    """A resource type that FHIR R4 does not have, and `name`, which it has."""
+
+    def __str__(self) -> str:
+        return f"{self.path}: FHIR R4 has no {self.type} (did you mean {self.name}?)"
+
+
 @dataclass(slots=True)
 class Scope:
     """What the paths of one view have in common; `unknown` grows as they are resolved."""
@@ -59,6 +68,10 @@ class Scope:
     resource: str
     constants: Mapping[str, Literal]
     unknown: list[Unknown] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        if name := meant(self.resource):
+            self.unknown.append(Mistyped("resource", self.resource, name))
 
     def resolve(self, text: object, place: str, focus: Focus) -> Node:
         """Return the tree of the path `text` at `place`; raises `ViewError` where it is none."""

@@ -24,7 +24,7 @@ class View:
     - `name`, `resource` and `description` are the definition's.
     - `columns` are its columns in order: name, type, collection, description.
     - `unknown` are the elements that its paths name and FHIR R4 does not have: they give nothing, and a person may
-      have mistyped them.
+      have mistyped them; its resource type too, where that is nearly one.
     """
 
     def __init__(self, definition: Definition) -> None:

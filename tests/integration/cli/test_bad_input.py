@@ -104,7 +104,7 @@ def test_what_is_no_feed_file_is_told_in_one_line(sluice: Any, tmp_path: Path, w
     assert answer.code == 2
     assert {
         "folder": "some.feed.yaml is a folder; a feed is one YAML file",
-        "missing": "some.feed.yaml: it cannot be read (errno 2)",
+        "missing": "some.feed.yaml: it cannot be read (No such file or directory)",
         "bytes": "some.feed.yaml:1: not YAML",
         "name": "noname.yaml: a feed file is named <partner>.<feed>.yaml",
     }[what] in answer.line
@@ -114,7 +114,7 @@ def test_what_is_no_feed_file_is_told_in_one_line(sluice: Any, tmp_path: Path, w
 def test_a_feed_file_that_may_not_be_read_is_told_in_one_line(sluice: Any, feed: Callable[[str], str]) -> None:
     path = feed(GOOD)
     Path(path).chmod(0)
-    assert "it cannot be read (errno 13)" in sluice("run", path).line
+    assert "it cannot be read (Permission denied)" in sluice("run", path).line
 
 
 @pytest.mark.parametrize(

@@ -241,6 +241,27 @@ def test_what_the_server_knows_by_an_identifier_of_its_own_is_updated_there(stub
     assert outcomes["unnumbered"].remote_id != "unnumbered"
 
 
+def test_what_was_never_sent_from_here_is_deleted_and_referred_to_by_the_identifier_that_it_had(stub, destination):
+    mrn = "urn:oid:1.2.3"
+    known = {key: [{"system": mrn, "value": key}] for key in ("100482", "200")}
+    for key, value in known.items():
+        stub.store[f"Patient/theirs-{key}"] = {
+            "resourceType": "Patient", "id": f"theirs-{key}", "meta": {"versionId": "3"}, "identifier": value,
+        }  # fmt: skip
+
+    class Said:
+        def last(self, keys):
+            said = {"Patient/gone": known["100482"], "Patient/p": known["200"]}
+            return {key: {"resourceType": "Patient", "identifier": said[key]} for key in keys}
+
+    where = destination(match={"Patient": mrn})
+    where.use(Said())
+    send(where, [gone("Patient", "gone"), item("Observation", "o", subject=to("Patient/p"))])
+    assert not {"Patient/gone", "Patient/theirs-100482"} & stub.store.keys()
+    assert "Patient/theirs-200" in stub.store
+    assert stub.store["Observation/o"]["subject"] == to("Patient/theirs-200")
+
+
 def test_an_id_that_the_server_does_not_know_any_more_is_asked_for_anew(stub, destination, refused):
     where = destination(ids="server")
     where.remember({"Patient/p": "lost"})

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from collections import Counter
 from pathlib import Path
 
 import psycopg
 import pytest
 
+from tasks import failpoints
 from tasks.deliver import drain as draining
 from tasks.deliver.drain import drain
 from tasks.deliver.memory import MemoryDestination, MemoryOptions, box
@@ -243,6 +247,30 @@ def _message(head: bytes, kept: dict[bytes, bytes], number: int, kind: bytes) ->
     visit = kept[b"PV1"] if kind == b"A23" else b"PV1|1|N"
     event = b"EVN|%s|20260310120%d00-0500" % (kind, number)
     return b"\r".join([b"|".join(fields), event, kept[b"PID"], visit, b""])
+
+
+@pytest.mark.parametrize("said", ["", "format: hl7v2\n", "format: hl7v2\nsend: pass\n"])
+def test_killed_before_it_is_noted_a_file_is_written_again_and_is_the_same(whole_day, tmp_path, monkeypatch, said):
+    monkeypatch.setenv("SLUICE_CONNECTION_OUT", json.dumps({"root": str(tmp_path)}))
+    whole_day.destination(f"kind: directory\nconnection: out\npath: given\n{said}")
+    whole_day._write("northside.hl7", [(one.name, one.data) for one in whole_day.day.northside[:1]])
+    whole_day.run()
+    failpoints.arm(tmp_path, "sent-unconfirmed", "kill")
+    killed = multiprocessing.get_context("fork").Process(target=_delivered_with, args=(whole_day, tmp_path))
+    killed.start()
+    killed.join(60)
+    assert killed.exitcode == -signal.SIGKILL
+    first = {file.name: file.read_bytes() for file in (tmp_path / "given").iterdir()}
+    second = time.time()
+    while int(time.time()) == int(second):  # whatever names a file by the clock would name it otherwise now
+        time.sleep(0.05)
+    assert set(deliver(whole_day)) <= {"sent", "unchanged"}
+    assert {file.name: file.read_bytes() for file in (tmp_path / "given").iterdir()} == first != {}
+
+
+def _delivered_with(day, points):
+    failpoints.watch(points)
+    deliver(day)
 
 
 def test_a_snapshot_is_the_whole_of_a_views_table(whole_day, tmp_path, monkeypatch):

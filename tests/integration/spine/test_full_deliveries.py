@@ -62,6 +62,18 @@ def test_a_full_delivery_of_which_too_much_vanished_is_held_whole_until_somebody
     assert there(roster) == ["a", "f"]
 
 
+def test_what_is_said_again_is_the_newer_records_also_where_analysts_read_it(roster):
+    roster.write("monday", people("a", "b"))
+    roster.run()
+    roster.write("tuesday", people("a", "c"))
+    roster.run()
+    said = "select p.record_id >> 32, p.record_id = r.record_id, p.version_id from core.patient p "
+    store = "join fhir.resource r on r.resource_type = 'Patient' and r.id = p.id"
+    assert roster.rows(f"{said} {store}") == [(2, True, 1)] * 2
+    counted = "select delivery_id, rows from ops.view_rows where name = 'patient' and rows > 0"
+    assert roster.rows(counted) == [(2, 2)]
+
+
 def test_a_rejected_full_delivery_takes_nothing_back(roster):
     from tasks.gate.held import held, reject
     from tasks.ledger.db import connect

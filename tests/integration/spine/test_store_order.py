@@ -22,7 +22,7 @@ from tasks.ledger import batches, claims
 from tasks.ledger.batches import Members, Slice
 from tasks.ledger.db import Connection, connect
 from tasks.model import DELETED, Position, record_id
-from tasks.process.stage import STAGE
+from tasks.process.stage import stage_rows
 from tasks.publish.store import publish
 from tasks.publish.tables import refresh
 
@@ -67,17 +67,15 @@ class Publisher:
             batch = batches.open_batch(connection, self.feed, token, "run", "maps")
             members = Members(slices=[Slice(row[0], 1, len(statements), Position())])
             members.slices[0].counts["received"] = len(statements)
-            with connection.cursor().copy(STAGE) as copy:
-                for ordinal, statement in enumerate(statements, 1):
-                    record = record_id(row[0], ordinal)
-                    members.records.append((record, BEGIN.date(), "message", None, None))
-                    copy.write_row((batch, record, *staged(statement, scope)))
+            rows = [(record_id(row[0], n), *staged(one, scope)) for n, one in enumerate(statements, 1)]
+            members.records = [(record, BEGIN.date(), "message", None, None) for record, *_ in rows]
+            stage_rows(connection, batch, rows)
             batches.fix_members(connection, self.feed, batch, members, len(statements))
         return batch
 
 
 def staged(statement: Statement, scope: str) -> tuple[Any, ...]:
-    """The row of the staging table for a statement, without batch and record."""
+    """The row of the staging table for a statement, without its record."""
     minute, kind, which, said = statement
     when, key = BEGIN + timedelta(minutes=minute), f"{scope}-{which}"
     if kind == "Patient":
@@ -90,7 +88,7 @@ def staged(statement: Statement, scope: str) -> tuple[Any, ...]:
         resource = {"resourceType": kind, "id": key, "status": "final", "valueInteger": said or 0}
         resource["subject"] = {"reference": f"Patient/{scope}-a"}
         resource["code"] = {"coding": [{"system": "http://loinc.org", "code": "1-1"}]}
-    return (kind, key, when, "4.0.1", deleted, [], digest(resource), dumps(resource).decode(), text, [])
+    return (kind, key, when, "4.0.1", deleted, (), digest(resource), dumps(resource).decode(), text, ())
 
 
 STATE = """

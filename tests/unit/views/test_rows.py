@@ -206,3 +206,10 @@ def test_a_resource_with_ten_thousand_components_gives_ten_thousand_rows() -> No
     components = [{"valueInteger": number} for number in range(10_000)]
     rows = compiled.rows([{"resourceType": "Observation", "component": components}])
     assert [row["v"] for row in rows] == list(range(10_000))
+
+
+def test_a_mistyped_resource_type_is_told_and_one_of_another_version_is_let_be() -> None:
+    select = [{"column": [{"name": "id", "path": "id"}]}]
+    mistyped = compile_view({"resource": "Patiet", "name": "v", "select": select})
+    assert [str(one) for one in mistyped.unknown] == ["resource: FHIR R4 has no Patiet (did you mean Patient?)"]
+    assert compile_view({"resource": "Transport", "name": "v", "select": select}).unknown == ()
