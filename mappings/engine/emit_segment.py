@@ -53,7 +53,8 @@ def segment(unit: Unit, shop: Shop) -> str:
         value = "[o]" if steps[-1].many else "o"
         writer.add(f"    node.say({unit.head.values.get('slot', unit.root)!r}, {unit.within!r}, {value})")
     name = identifier(unit.name)
-    if not unit.living or unit.within or len(unit.rows) < _MANY:
+    again = unit.living and len(unit.rows) >= _MANY
+    if unit.within or not unit.head.values.get("cached", again):
         return "\n".join([*groups, f"def {name}(seg, run, node):", *writer.lines])
     return "\n".join([
         *groups, f"def {name}_plain(seg, run, node):", *writer.lines,

@@ -28,7 +28,7 @@ class Node:
         self.scope = scope
         self.slots: Slots | None = {} if living else None
         self.resource: Resource = {"resourceType": type_name, "id": node_id}
-        self.cleared: list[str] = []
+        self.cleared: tuple[str, ...] = ()
         self.deleted = False
         self.shared: Shared | None = None
         self._pointer: dict[str, str] | None = None
@@ -116,11 +116,11 @@ class Node:
             self._own()
         if self.slots is not None:
             self.slots.setdefault(slot, [])
-        self.cleared.append(f"{self.type}.{path}")
+        self.cleared += (f"{self.type}.{path}",)
 
     def entry(self) -> Entry:
         """Return the finished entry."""
-        cleared = tuple(dict.fromkeys(self.cleared)) if self.cleared else ()
+        cleared = self.cleared and tuple(dict.fromkeys(self.cleared))
         if self.shared:
             return Entry(self.shared.resource(self.type, self.id), self.slots, cleared, self.deleted, shared=True)
         if self.slots is not None:

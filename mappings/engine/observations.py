@@ -250,7 +250,7 @@ def observation_value(seg: Segment, run: Run, target: dict[str, Any]) -> None:
     unit, more = _around(seg, run, target)
     texts = seg.texts
     if len(texts) > 5 and texts[2] == "NM":
-        amount = _plain_number(seg, texts[5])
+        amount = _plain_number(seg, texts[5], run)
         if amount is not None:
             target["valueQuantity"] = {"value": amount, **unit}
             if more:
@@ -281,9 +281,12 @@ def observation_value(seg: Segment, run: Run, target: dict[str, Any]) -> None:
         _unit_alone(seg, run, target)
 
 
-def _plain_number(seg: Segment, text: str) -> Decimal | None:
-    """Return the number that OBX-5 is as a whole."""
-    return number(text) if text and seg.field(5) == (((text,),),) else None
+def _plain_number(seg: Segment, text: str, run: Run) -> Decimal | None:
+    """Return the number that OBX-5 is as a whole; a separator is no part of one, even if it is `.` or `-`."""
+    amount = number(text)
+    if amount is None or (text.replace(".", "", 1).isalnum() and "." not in run.message.context):
+        return amount
+    return amount if seg.field(5) == (((text,),),) else None
 
 
 def _unit_alone(seg: Segment, run: Run, target: dict[str, Any]) -> None:
@@ -384,6 +387,8 @@ def _ends(text: str, unit: dict[str, Any]) -> dict[str, Any]:
 def observation_absence(seg: Segment, run: Run, target: dict[str, Any]) -> None:
     """OBX-11 X and N without a value: why there is none; the guide's codes, X being one that R4 does not have."""
     status = seg.value(11)
+    if status not in {"X", "N"} and "dataAbsentReason" not in target:
+        return
     if any(name.startswith("value") for name in target):
         if target.pop("dataAbsentReason", None):
             # FHIR has a reason only where there is no value.

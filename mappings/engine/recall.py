@@ -11,7 +11,7 @@ charset, which together decide what a text means. What is in it is shared betwee
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Callable
 from typing import Any, NoReturn
 
@@ -30,7 +30,7 @@ _AWAITED = 40_000
 _WORDS = 5_000
 """Texts that one of `words` knows before it starts anew."""
 _TRIED, _WORTH = 1000, 10
-"""New segments after which a group of whole ones starts anew; given up where not one in ten came again."""
+"""New texts of a group after which it is looked at how many came again; nothing more is learned below one in ten."""
 
 Group = Callable[[Segment, Run, Any, Any], None]
 
@@ -53,59 +53,58 @@ class Words(dict[Any, Any]):
 class Memory:
     """What the texts of each group of rows said; `groups` holds a dict by text for each.
 
-    `words` holds what named functions have made of texts, by the function's or the data type's name.
+    `words` holds what named functions have made of texts, by the function's or the data type's name; `closed` the
+    groups that learn nothing more.
     """
 
-    __slots__ = ("_awaited", "_count", "_misses", "by_event", "groups", "hits", "words")
+    __slots__ = ("_awaited", "_beyond", "_count", "_misses", "closed", "groups", "hits", "words")
 
     def __init__(self, size: int) -> None:
-        self.groups: list[dict[str, Any]] = [{} for _ in range(size)]
-        self._awaited: set[int] = set()
+        self.groups: list[dict[Any, Any]] = [{} for _ in range(size)]
         self.words: defaultdict[str, Words] = defaultdict(Words)
+        self.closed: set[int] = set()
+        self.hits = [0] * size
+        self._misses = [0] * size
+        self._beyond: set[int] = set()
+        self._awaited: set[int] = set()
         self._count = 0
-        self.by_event: set[int] = set()
-        self.hits: Counter[int] = Counter()
-        self._misses: Counter[int] = Counter()
 
     def again(self, group: int, text: str) -> bool:
-        """Say whether a text comes for the second time, as far as that is remembered."""
+        """Say whether a text that could be learned comes for the second time, as far as that is remembered."""
+        if group in self.closed:
+            return False
         key = hash((group, text))
         if key in self._awaited:
+            self.hits[group] += 1
             return True
         if len(self._awaited) >= _AWAITED:
             self._awaited.clear()
         self._awaited.add(key)
+        self.missed(group)
         return False
 
-    def keep(self, group: int, text: str, said: Any) -> None:
+    def missed(self, group: int) -> None:
+        """Note that something new came; a group that is hardly ever said again (order numbers) is closed."""
+        self._misses[group] += 1
+        if self._misses[group] > _TRIED:
+            if self.hits[group] * _WORTH < self._misses[group]:
+                self.closed.add(group)
+            self._misses[group] = self.hits[group] = 0
+
+    def keep(self, group: int, key: Any, said: Any) -> None:
         """Keep what a text said; a full memory forgets all that texts said, not which groups are never learned."""
         self._count += 1
         if self._count > MOST:
             for known in self.groups:
                 known.clear()
+            self.closed = set(self._beyond)
             self._count = 0
-        self.groups[group][text] = said
-
-    def keep_whole(self, group: int, key: Any, whole: Told | None) -> None:
-        """Keep what a segment said; segments that hardly ever come again in the same words are not learned any more."""
-        self._misses[group] += 1
-        known = self.groups[group]
-        if self._misses[group] > _TRIED:
-            if self.hits[group] * _WORTH < self._misses[group]:
-                self.never(group)
-                return
-            self._misses[group] = self.hits[group] = 0
-            known.clear()
-        if whole is not None:
-            known[key] = whole
+        self.groups[group][key] = said
 
     def never(self, group: int) -> None:
-        """Do not try this group again."""
-        self.groups[group] = Unlearnable()
-
-
-class Unlearnable(dict[str, Any]):
-    """The memory of a group that depends on more than its text; stays empty."""
+        """Do not try this group again: it depends on more than its text."""
+        self._beyond.add(group)
+        self.closed.add(group)
 
 
 class Sheet(Node):
@@ -222,7 +221,7 @@ class Learner(Run):
 
 def say(group: int, text: str, have: Any, call: Group, seg: Segment, run: Run, node: Node, o: Any) -> Any:  # noqa: PLR0917 - called by generated code
     """Let a field speak that is not known by its values alone; return the values that are still to be put, or None."""
-    if have is None and len(text) <= LONGEST:
+    if have is None and len(text) <= LONGEST and run.recall.again(group, text):
         have = _learn(group, text, call, seg, run, Sheet(node.type, o is None))
         if have.__class__ is dict:
             return have
@@ -235,10 +234,8 @@ def say(group: int, text: str, have: Any, call: Group, seg: Segment, run: Run, n
 
 
 def _learn(group: int, text: str, call: Group, seg: Segment, run: Run, sheet: Sheet) -> Any:  # noqa: PLR0917 - see above
-    """Return what a text says when it comes for the second time; None before, and for a group that says more."""
+    """Return what a text says, to be said again; None for a group that asks for more than it."""
     memory = run.recall
-    if memory.groups[group].__class__ is Unlearnable or not memory.again(group, text):
-        return None
     learner = Learner(run)
     try:
         call(seg, learner, sheet, sheet.resource)

@@ -29,6 +29,11 @@ def _mentioned_id(text: str) -> str:
     return named(text)
 
 
+@lru_cache(maxsize=4096)
+def _local_system(partner: str, name: str) -> str:
+    return f"urn:sluice:{quote(partner, safe='')}:{quote(name, safe='')}"
+
+
 def _sent_offset(message: Message) -> str | None:
     """Return MSH-7's offset: the standard's default for the message's other times, where the feed names no zone."""
     header = message.first("MSH")
@@ -173,7 +178,7 @@ class Run:
 
     def local_system(self, name: str) -> str:
         """Return the URI of a coding system that only the partner knows."""
-        return f"urn:sluice:{quote(self.partner, safe='')}:{quote(name, safe='')}"
+        return _local_system(self.partner, name)
 
     def content(self, name: str) -> list[str]:
         """Return the whole content of the segment at hand as a key, with a finding."""

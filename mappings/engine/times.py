@@ -17,6 +17,7 @@ from zoneinfo import ZoneInfo
 _DTM = re.compile(
     r"(\d{4})(?:(\d\d)(?:(\d\d)(?:(\d\d)(?:(\d\d)(?:(\d\d)(?:\.(\d+))?)?)?)?)?)?(?:([+-])(\d\d):?(\d\d))?"
 )
+_TO_THE_SECOND = re.compile(r"[0-9]{10}(?:[0-5][0-9]){2}(?:[+-](?:0[0-9]|1[0-4])[0-5][0-9])?")
 _TM = re.compile(r"(\d\d)(?:(\d\d)(?:(\d\d)(?:\.(\d+))?)?)?([+-]\d{4})?")
 
 
@@ -42,9 +43,18 @@ def date_time(text: str, timezone: str | None) -> str | None:
     return read(text, timezone).value
 
 
-@lru_cache(maxsize=65536)
 def read(text: str, timezone: str | None) -> Read:
     """Return `text` as a FHIR dateTime with the precision it has, and what is doubtful about it."""
+    if _TO_THE_SECOND.fullmatch(text):
+        # Most times of most messages, in an hour that came before.
+        offset = _hour_offset(text[:10], text[14:] or timezone)
+        if offset:
+            return Read(f"{text[:4]}-{text[4:6]}-{text[6:8]}T{text[8:10]}:{text[10:12]}:{text[12:14]}{offset}")
+    return _read(text, timezone)
+
+
+@lru_cache(maxsize=65536)
+def _read(text: str, timezone: str | None) -> Read:
     found = _DTM.fullmatch(text)
     if found is None:
         return Read(None)
@@ -80,6 +90,15 @@ def _offset(moment: datetime, sign: str | None, zh: str, zm: str, timezone: str 
     return f"{'-' if minutes < 0 else '+'}{abs(minutes) // 60:02d}:{abs(minutes) % 60:02d}", doubt
 
 
+@lru_cache(maxsize=65536)
+def _hour_offset(hour: str, timezone: str | None) -> str:
+    """Return the offset of a whole hour (YYYYMMDDHH); empty where it is none, or a clock is changed in it."""
+    first, last = (_read(f"{hour}{rest}", timezone) for rest in ("0000", "5959"))
+    if not first.value or not last.value or first.doubt or last.doubt or first.value[19:] != last.value[19:]:
+        return ""
+    return first.value[19:] if first.value[11:13] == hour[8:] else ""
+
+
 def later(start: str, minutes: float) -> str | None:
     """Return the dateTime (or, for a whole number of days, the date) `minutes` after `start`; None beyond the calendar.
 
@@ -106,17 +125,20 @@ def instant(text: str, timezone: str | None) -> str | None:
     return read_instant(text, timezone).value
 
 
-@lru_cache(maxsize=65536)
 def read_instant(text: str, timezone: str | None) -> Read:
     """Return `text` as a FHIR instant, and what is doubtful about it; a time without an offset is none."""
+    whole = read(text if _TO_THE_SECOND.fullmatch(text) else _filled(text), timezone)
+    return whole if whole.value and "T" in whole.value else Read(None, whole.doubt)
+
+
+def _filled(text: str) -> str:
+    """Return a time with what the sender left out of it; what is not one stays so."""
     found = _DTM.fullmatch(text)
     if found is None:
-        return Read(None)
+        return text
     year, month, day, hour, minute, second, fraction, sign, zh, zm = found.groups()
-    tail = f"{sign}{zh}{zm}" if sign else ""
     rest = f"{hour or '00'}{minute or '00'}{second or '00'}{f'.{fraction}' if fraction else ''}"
-    whole = read(f"{year}{month or '01'}{day or '01'}{rest}{tail}", timezone)
-    return whole if whole.value and "T" in whole.value else Read(None, whole.doubt)
+    return f"{year}{month or '01'}{day or '01'}{rest}{f'{sign}{zh}{zm}' if sign else ''}"
 
 
 @lru_cache(maxsize=4096)
