@@ -13,6 +13,7 @@ from typing import Any, Final, NamedTuple
 
 from mappings.engine import times
 from mappings.engine.errors import Mistake, nearest
+from mappings.engine.json import decimal as exact
 from mappings.engine.tables import Table, Target
 
 Reader = Callable[[str], Any]
@@ -100,7 +101,12 @@ def decimal(point: str = ".") -> Reader:
             text = "" if "." in text else text.replace(point, ".")
         if not cell.strip():
             return None
-        return Decimal(text) if _NUMBER.fullmatch(text) else BAD
+        if not _NUMBER.fullmatch(text):
+            return BAD
+        try:
+            return exact(text)
+        except ValueError:
+            return BAD
 
     return read
 

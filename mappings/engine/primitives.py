@@ -5,11 +5,12 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from mappings.engine import times
+from mappings.engine.json import decimal as exact
 from mappings.engine.registry import text
 from mappings.engine.systems import code_system, universal
 from mappings.engine.tables import Table
@@ -28,8 +29,8 @@ def number(value: str) -> Decimal | None:
     if not _NUMBER.fullmatch(value):
         return None
     try:
-        return Decimal(value)
-    except InvalidOperation:  # pragma: no cover - the pattern lets only numbers through
+        return exact(value)
+    except ValueError:
         return None
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 from typing import Protocol
 
 Subcomponents = Sequence[str]
@@ -12,6 +12,13 @@ Shape = tuple[bool, Sequence[int]]
 
 CLEAR = '""'
 """HL7's null: the sender deletes what the field said before."""
+
+
+class Texts(Protocol):
+    """Fields as they were sent, by their number; in the place of 0 stands the segment's name."""
+
+    def __len__(self) -> int: ...
+    def __getitem__(self, number: int, /) -> str: ...
 
 
 class Segment(Protocol):
@@ -31,7 +38,7 @@ class Segment(Protocol):
         ...
 
     @property
-    def texts(self) -> Sequence[str]:
+    def texts(self) -> Texts:
         """The fields as they were sent, by their number; equal texts of messages with one context mean the same."""
         ...
 
@@ -54,7 +61,7 @@ class Message(Protocol):
     @property
     def trigger(self) -> str: ...
     @property
-    def context(self) -> Hashable: ...
+    def context(self) -> tuple[str, ...]: ...
     @property
     def cuts(self) -> Sequence[str]:
         """What separates repetitions, components and subcomponents; a character that no text has where nothing does."""

@@ -7,12 +7,12 @@ is known by the fields that the map has looked at: another control id or time of
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from operator import itemgetter
 from typing import Any, NoReturn
 
 from mappings.engine.nodes import Node, Shared
-from mappings.engine.protocols import Repetitions, Segment
+from mappings.engine.protocols import Repetitions, Segment, Texts
 from mappings.engine.recall import Beyond, Learner, Told
 from mappings.engine.run import Run
 
@@ -91,12 +91,12 @@ class Event:
 _EVENT = 9
 
 
-class Texts:
+class TextsRead:
     """A segment's fields as they were sent; `read` is which of them have been looked at."""
 
     __slots__ = ("_texts", "read")
 
-    def __init__(self, texts: Sequence[str]) -> None:
+    def __init__(self, texts: Texts) -> None:
         self._texts = texts
         self.read: set[int] = set()
 
@@ -116,7 +116,7 @@ class Read:
     def __init__(self, seg: Segment) -> None:
         self._seg = seg
         self.name, self.index, self.ordinal = seg.name, seg.index, seg.ordinal
-        self.texts = Texts(seg.texts)
+        self.texts = TextsRead(seg.texts)
 
     @property
     def count(self) -> int:

@@ -5,7 +5,8 @@ point at are those of FHIR's own definitions, for R4 (4.0.1) and R5 (5.0.0), and
 an error. What an invariant says of a resource that stands elsewhere is taken as kept; profiles and what a binding that
 is not required recommends are not looked at, nor are the codes of required bindings that FHIR does not list
 (UCUM units, BCP 13 media types, BCP 47 languages, ISO countries and currencies, time zones, CSS colours, two LOINC
-answer lists). An integer written as 5.0 passes, and a reference to any type passes with a type that FHIR lacks.
+answer lists). How great a number may be is seen where it is read (`mappings.engine.json`). An integer written as 5.0
+passes, and a reference to any type passes with a type that FHIR lacks.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import jsonschema_rs
 from tasks.model import Finding
 from tasks.validate.explain import MOST, explain
 from tasks.validate.invariants import Invariants
+from tasks.validate.names import values_alone
 from tasks.validate.schema import compile_schema
 from tasks.validate.structure import Structure, structure
 
@@ -33,8 +35,12 @@ class _Compiled:
         self._structure = structure
         self._kind = kind
         self._invariants = invariants
-        self.is_valid = _engine(compile_schema(structure, kind, beyond_doubt=True)).is_valid
-        self.holders = frozenset(holders)
+        certain = compile_schema(structure, kind, beyond_doubt=True)
+        self._is_valid = _engine(certain).is_valid
+        self.is_valid_by_values = _engine(values_alone(certain)).is_valid
+        self.named: set[tuple[str, ...]] = set()
+        """Names that valid resources had, in their order; none of them may hold a resource."""
+        self._holders = frozenset(holders)
         """The elements in which resources may stand inside this one."""
 
     @functools.cached_property
@@ -44,7 +50,8 @@ class _Compiled:
 
     def findings(self, resource: dict[str, Any], root: dict[str, Any], at: str) -> tuple[Finding, ...]:
         try:
-            if self.is_valid(resource):
+            if self._is_valid(resource):
+                self._note(tuple(resource))
                 return ()
             schema, engine = self._exact
             if not engine.is_valid(resource):
@@ -53,6 +60,16 @@ class _Compiled:
         except (ValueError, TypeError):
             # The engine met a value that JSON does not have (NaN, bytes, a date object); it does not say where.
             return (Finding("fhir-type", at, "error"),)
+
+    def _note(self, names: tuple[str, ...]) -> None:
+        if self._holders.isdisjoint(names):
+            if len(self.named) >= _NAMED:
+                self.named.clear()
+            self.named.add(names)
+
+
+_NAMED = 5_000
+"""Sets of names that are remembered of a type."""
 
 
 def _engine(schema: dict[str, Any]) -> jsonschema_rs.Draft202012Validator:
@@ -72,7 +89,7 @@ class Validator:
         """Return what is wrong with a resource and with those inside it; empty when it is valid."""
         try:
             compiled = self._compiled[resource["resourceType"]]
-            if compiled.holders.isdisjoint(resource) and compiled.is_valid(resource):
+            if tuple(resource) in compiled.named and compiled.is_valid_by_values(resource):
                 return ()
         except (KeyError, TypeError, ValueError):
             # Nothing that can be said so quickly.
