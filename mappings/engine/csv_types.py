@@ -13,7 +13,7 @@ from typing import Any, Final, NamedTuple
 
 from mappings.engine import times
 from mappings.engine.errors import Mistake, nearest
-from mappings.engine.json import decimal as exact
+from mappings.engine.primitives import number
 from mappings.engine.tables import Table, Target
 
 Reader = Callable[[str], Any]
@@ -68,7 +68,6 @@ _DIRECTIVES = {
 _NAMES = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 _MONTHS = {name: number for number, name in enumerate(_NAMES, 1)}
 _ISO = ("%Y-%m-%dT%H:%M:%S%z", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%d %H:%M:%S", "%Y-%m-%d", "%Y-%m", "%Y")
-_NUMBER = re.compile(r"[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d{1,3})?")
 _INTEGER = re.compile(r"[+-]?\d{1,10}")
 
 
@@ -101,12 +100,8 @@ def decimal(point: str = ".") -> Reader:
             text = "" if "." in text else text.replace(point, ".")
         if not cell.strip():
             return None
-        if not _NUMBER.fullmatch(text):
-            return BAD
-        try:
-            return exact(text)
-        except ValueError:
-            return BAD
+        found = number(text)
+        return BAD if found is None else found
 
     return read
 

@@ -10,25 +10,7 @@ import msgspec
 
 _encoder = msgspec.json.Encoder(decimal_format="number")
 _sorted = msgspec.json.Encoder(decimal_format="number", order="deterministic")
-MOST_DIGITS = 300
-"""Of a number with a fraction or an exponent, before its point, behind it, and as it is written: stores have limits."""
-
-
-def decimal(text: str) -> Decimal:
-    """Return a number with the digits that it is written with; raises `ValueError` where `MOST_DIGITS` are too few.
-
-    `text` is a number as JSON writes it; also without digits before or behind the point.
-    """
-    value = Decimal(text)
-    if len(text) > MOST_DIGITS or not -MOST_DIGITS <= value.adjusted() <= MOST_DIGITS:
-        raise ValueError(_TOO_LONG)
-    return value
-
-
-_TOO_LONG = f"a number of more than {MOST_DIGITS} digits"
-
-
-_decoder = msgspec.json.Decoder(float_hook=decimal)
+_decoder = msgspec.json.Decoder(float_hook=Decimal)
 
 
 def dumps(value: Any) -> bytes:
@@ -39,13 +21,10 @@ def dumps(value: Any) -> bytes:
 def loads(data: bytes | str) -> Any:
     """Return the value of a JSON text; a number with a fraction becomes `Decimal`.
 
-    Raises `ValueError` without any of the text where it is not JSON, nested some hundred levels deep, or holds a number
-    with a fraction or an exponent that `decimal` does not take.
+    Raises `ValueError` without any of the text where it is not JSON, or nested some hundred levels deep.
     """
     try:
         return _decoder.decode(data)
-    except msgspec.ValidationError:
-        raise ValueError(_TOO_LONG) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise ValueError("not a JSON text") from None
 

@@ -10,7 +10,6 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from mappings.engine import times
-from mappings.engine.json import decimal as exact
 from mappings.engine.registry import text
 from mappings.engine.systems import code_system, universal
 from mappings.engine.tables import Table
@@ -19,6 +18,8 @@ if TYPE_CHECKING:
     from mappings.engine.run import Run
 
 _NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d{1,3})?")
+_MAGNITUDES = range(-300, 301)
+"""Of numbers that stores and servers take; more is a slip of the keyboard or of a program."""
 _WHITE = re.compile(r"[ \t\r\n]+")
 
 
@@ -28,10 +29,8 @@ def number(value: str) -> Decimal | None:
     value = value.strip()
     if not _NUMBER.fullmatch(value):
         return None
-    try:
-        return exact(value)
-    except ValueError:
-        return None
+    found = Decimal(value)
+    return found if found.adjusted() in _MAGNITUDES else None
 
 
 @text("decimal", "decimal")

@@ -11,10 +11,12 @@ from mappings.engine.json import dumps, loads
 
 LEAST_EXPONENT = -1000
 """A number with more decimals than this is not kept by every store (Postgres: 16,383)."""
+GREATEST = 10**300
+"""A number beyond it is none for who reads JSON's numbers as IEEE 754 has them, as most do."""
 
 _NAME = b'":'
 _UNUSUAL = re.compile(rb'"\s+:|\\u0022')
-_TINY = re.compile(rb"[0-9][eE]-[0-9]{4}|[0-9]{1000}")
+_ODD = re.compile(rb"[0-9][eE](?:-[0-9]{4}|\+?[0-9]{3})|[0-9]{300}")
 _ELEMENT = re.compile(r"_?[A-Za-z][A-Za-z0-9]{0,63}")
 
 
@@ -34,7 +36,7 @@ def read(data: bytes) -> Any:
         raise Unreadable("not-json") from None
     if _repeats(data, value):
         raise Unreadable("duplicate-key", _twice(data))
-    if _TINY.search(data) and _is_too_fine(value):
+    if _ODD.search(data) and _out_of_range(value):
         raise Unreadable("number-out-of-range")
     return value
 
@@ -82,9 +84,11 @@ def _find(value: Any, at: str) -> str:
     return next((found for place, one in inner if (found := _find(one, place))), "")
 
 
-def _is_too_fine(value: Any) -> bool:
+def _out_of_range(value: Any) -> bool:
     if isinstance(value, Decimal):
-        return int(value.as_tuple().exponent) < LEAST_EXPONENT
+        return int(value.as_tuple().exponent) < LEAST_EXPONENT or not -GREATEST <= value <= GREATEST
+    if isinstance(value, int):
+        return not -GREATEST <= value <= GREATEST
     if isinstance(value, dict):
-        return any(_is_too_fine(one) for one in value.values())
-    return isinstance(value, list) and any(_is_too_fine(one) for one in value)
+        return any(map(_out_of_range, value.values()))
+    return isinstance(value, list) and any(map(_out_of_range, value))

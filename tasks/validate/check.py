@@ -5,8 +5,9 @@ point at are those of FHIR's own definitions, for R4 (4.0.1) and R5 (5.0.0), and
 an error. What an invariant says of a resource that stands elsewhere is taken as kept; profiles and what a binding that
 is not required recommends are not looked at, nor are the codes of required bindings that FHIR does not list
 (UCUM units, BCP 13 media types, BCP 47 languages, ISO countries and currencies, time zones, CSS colours, two LOINC
-answer lists). How great a number may be is seen where it is read (`mappings.engine.json`). An integer written as 5.0
-passes, and a reference to any type passes with a type that FHIR lacks.
+answer lists). How great a number may be is seen where it is read (`tasks.parse.fhir_json`,
+`mappings.engine.primitives`). An integer written as 5.0 passes, and a reference to any type passes with a type that
+FHIR lacks.
 """
 
 from __future__ import annotations

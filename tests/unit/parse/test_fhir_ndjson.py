@@ -197,7 +197,9 @@ def test_a_number_keeps_its_digits(number: str) -> None:
     assert dumps(content) == data
 
 
-@pytest.mark.parametrize("number", ["1e-99999", "1E-999999999", "0." + "0" * 5000 + "1"])
+@pytest.mark.parametrize(
+    "number", ["1e-99999", "1E-999999999", "0." + "0" * 5000 + "1", "1e301", "-1E+999999999", "1" * 302]
+)
 def test_a_number_that_no_store_keeps_is_refused(number: str) -> None:
     data = b'{"resourceType":"Observation","value":' + number.encode() + b"}"
     assert code(frames(data, limit=10_000)[0]) == "number-out-of-range"
