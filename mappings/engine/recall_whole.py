@@ -12,7 +12,7 @@ from operator import itemgetter
 from typing import Any, NoReturn
 
 from mappings.engine.nodes import Node, Shared
-from mappings.engine.protocols import Repetitions, Segment, Texts
+from mappings.engine.protocols import Repetitions, Segment, Shape, Texts
 from mappings.engine.recall import Beyond, Learner, Told
 from mappings.engine.run import Run
 
@@ -133,6 +133,9 @@ class Read:
     def value(self, n: int, rep: int = 1, comp: int = 1, sub: int = 1, /) -> str:
         self.texts.read.add(n)
         return self._seg.value(n, rep, comp, sub)
+
+    def shape(self, n: int, /) -> Shape | None:
+        return self._seg.shape(n)
 
 
 class Known(dict[Any, Whole]):
