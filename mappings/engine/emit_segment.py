@@ -49,7 +49,8 @@ def segment(unit: Unit, shop: Shop) -> str:
     writer.depth = 1
     if unit.within:
         steps = resolve(unit.head.values["to"], unit.within)
-        writer.add("if o:")
+        # An extension that has its url alone says nothing.
+        writer.add("if len(o) > 1 or (o and 'url' not in o):")
         value = "[o]" if steps[-1].many else "o"
         writer.add(f"    node.say({unit.head.values.get('slot', unit.root)!r}, {unit.within!r}, {value})")
     name = identifier(unit.name)

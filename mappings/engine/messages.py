@@ -279,10 +279,11 @@ def _list(run: Run) -> None:
 
 
 def _only(plan: Plan, run: Run, scope: Scope, label: str, known: dict[tuple[str, int], Node | None]) -> Node | None:
-    """Return the one resource with `label` further in: an order's only specimen, a message's only patient."""
+    """Return the one resource with `label` further in: an order's only specimen, a message's only patient anywhere."""
     kind = plan.scopes.get(plan.homes.get(label, ""))
     here: Scope | None = scope
-    while here is not None and kind is not None and here.name != kind.within:
+    around = "message" if kind is not None and kind.name == "patient" else kind and kind.within
+    while here is not None and kind is not None and here.name != around:
         here = here.parent
     if kind is None or here is None:
         return None

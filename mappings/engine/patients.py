@@ -104,6 +104,19 @@ def contact_more(seg: Segment, run: Run, target: dict[str, Any]) -> None:
                 target.setdefault("extension", []).append(extension)
 
 
+@segment("contact-reached")
+def contact_reached(seg: Segment, run: Run, target: dict[str, Any]) -> None:
+    """Say that the name is unknown of a contact of whom neither name nor address is said: FHIR wants one (pat-1)."""
+    if target and not target.keys() & {"name", "telecom", "address", "organization"}:
+        target["name"] = _unknown()
+
+
+def _unknown() -> dict[str, Any]:
+    return {
+        "extension": [{"url": "http://hl7.org/fhir/StructureDefinition/data-absent-reason", "valueCode": "unknown"}]
+    }
+
+
 _NO_PERSON = frozenset({"EMR", "E", "F", "I", "S"})
 """Relationships (NK1-3) that make no RelatedPerson, whose contact person these would be."""
 _NAME, _ADDRESS, _TELECOM = "XPN[HumanName]", "XAD[Address]", "XTN[ContactPoint]"
@@ -149,12 +162,9 @@ def profile_tag(components: Components, run: Run, at: str, table: Any = None) ->
 @segment("endpoints")
 def endpoints(seg: Segment, run: Run, target: dict[str, Any]) -> None:
     """R4 wants an address of source and destinations; without one it is said to be unknown, and so is the event."""
-    unknown = {
-        "extension": [{"url": "http://hl7.org/fhir/StructureDefinition/data-absent-reason", "valueCode": "unknown"}]
-    }
     for place in [target.setdefault("source", {}), *target.get("destination", [])]:
         if "endpoint" not in place:
-            place["_endpoint"] = unknown
+            place["_endpoint"] = _unknown()
     if "eventCoding" not in target:
         target["eventCoding"] = {"system": "http://terminology.hl7.org/CodeSystem/v2-0003", "code": "unknown"}
 

@@ -8,7 +8,7 @@ from mappings.engine import times
 from mappings.engine.helpers import valued
 from mappings.engine.keys import text_of
 from mappings.engine.nodes import Node
-from mappings.engine.orders import offset_minutes, time_unit
+from mappings.engine.orders import bounds, duration_of, offset_minutes, time_unit
 from mappings.engine.people import withdraw_slot
 from mappings.engine.primitives import number
 from mappings.engine.protocols import CLEAR, Segment
@@ -50,15 +50,34 @@ def appointment_time(seg: Segment, run: Run, target: Node) -> None:
         return
     if len(field) > 1:
         run.find("repetition-not-carried", "11")
-    run.rest(field[0], _TIMES, "11")
+    length = duration_of(text_of(field[0], 3)) if text_of(field[0], 3) else None
+    run.rest(field[0], _TIMES | {3} if length else _TIMES, "11")
     start, end = (_instant(text_of(field[0], comp), run, f"11.{comp}") for comp in (4, 5))
+    if start and not end and length:
+        end = bounds(start, None, length)["boundsPeriod"].get("end")
     if start and not end:
         unit = seg.value(10) or seg.value(10, 1, 2)
         end = _later(start, minutes_of(seg.value(9), unit if time_unit(unit) else ""))
-    if start:
-        target.say("SCH-11", "start", start)
-    if start and end:
-        target.say("SCH-11", "end", end)
+    _when(target, "SCH-11", start, end)
+
+
+@segment("appointment-timing")
+def appointment_timing(seg: Segment, run: Run, target: Node) -> None:
+    """TQ1-7 and 8 as start and end; without an end the duration in TQ1-6 says it."""
+    start, end = (_instant(seg.value(number), run, str(number)) for number in (7, 8))
+    minutes = minutes_of(seg.value(6), seg.value(6, 1, 2))
+    if minutes is None and seg.value(6):
+        run.find("not-a-duration", "6")
+    if minutes:
+        target.say("SCH-9", "minutesDuration", minutes)
+    _when(target, "SCH-11", start, end or _later(start, minutes))
+
+
+def _when(target: Node, slot: str, start: str | None, end: str | None) -> None:
+    """Say when an appointment is; an end without a start says it, too."""
+    for name, moment in (("start", start), ("end", end)):
+        if moment:
+            target.say(slot, name, moment)
 
 
 _TIMES = frozenset({4, 5})
@@ -108,7 +127,11 @@ def service_time(seg: Segment, run: Run, target: Node) -> None:
     """AIS-4 to 8, where SCH-11 does not say when the appointment is."""
     schedule = run.scope.segment("SCH")
     if schedule is not None and schedule.value(11, 1, 4):
-        for number in (4, 5, 7):
+        length = _minutes(seg, run, 7) if not (schedule.value(11, 1, 5) or schedule.value(9)) else None
+        if length:
+            start = _instant(schedule.value(11, 1, 4), run, "SCH-11.4")
+            _when(target, "AIS-7", None, _later(start, length))
+        for number in (4, 5) if length else (4, 5, 7):
             if seg.value(number) and seg.value(number) not in {schedule.value(11, 1, 4), schedule.value(9), "0"}:
                 run.find("outranked", str(number), "information")
                 if number > 4 and valued(seg, number + 1):
@@ -116,9 +139,7 @@ def service_time(seg: Segment, run: Run, target: Node) -> None:
         return
     span = _span(seg, run, 4)
     if "start" in span:
-        target.say("AIS-4", "start", span["start"])
-        end = span.get("end") or _later(span["start"], 1)
-        target.say("AIS-4", "end", end)
+        _when(target, "AIS-4", span["start"], span.get("end"))
 
 
 _ACCEPTED = {

@@ -58,14 +58,19 @@ CHOICES = (
     ("performedDateTime", "performedPeriod"),
     ("medicationCodeableConcept", "medicationReference"),
     ("collectedDateTime", "collectedPeriod"),
+    ("_start", "start"),
+    ("_end", "end"),
 )
-"""Pairs of one choice element's names, the one that says less first: two slots may each have said one of them."""
+"""Pairs of one choice element's names, the one that says less first: two slots may each have said one of them.
+
+The name with an underscore says why there is none."""
 
 
 _CHOOSING = frozenset({
     "Patient", "ServiceRequest", "MedicationRequest", "Condition", "AllergyIntolerance", "Procedure", "Specimen",
+    "Appointment",
 })  # fmt: skip
-"""The living types that have one of the choices."""
+"""The living types that have one of them."""
 
 
 def _choose(resource: Resource) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import re
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -13,11 +13,12 @@ import pytest
 from mappings.engine.compiled import compile_maps
 from mappings.engine.fields import ways
 from mappings.engine.json import dumps
-from mappings.engine.model import Conversion
+from mappings.engine.model import Conversion, Profile
 from mappings.engine.source import files
 from tasks.convert.bundle import bundle
+from tasks.pipeline import Pipeline
 from tests.v2_marks import CODES, Marked, Overfull, Repeated
-from tests.v2_messages import one
+from tests.v2_messages import ZONE, one
 
 STRUCTURES = [
     "ADT_A01", "ADT_A03", "ADT_A06", "ADT_A17", "ADT_A24", "ADT_A39", "ADT_A43", "BAR_P01", "DFT_P03", "DFT_P11",
@@ -115,6 +116,33 @@ def test_what_is_more_than_a_field_holds_too(structure: str, marked: type[Marked
     dropped = _dropped()
     lost = [re.sub(r"\[\d+\]", "", place) for place in _lost(marked(structure, "2.5.1"))]
     assert sorted({p for p in lost if not set(_around(p)) & dropped and not _excused(p)}) == []
+
+
+_BEFORE = {"SIU_S12": ["SCH|1|2"], "REF_I12": ["RF1"], "MDM_T02": ["TXA|1|HP"]}
+
+
+def _alone() -> Iterator[str]:
+    """Yield a message for each field of each segment, in which that one field is valued beside a patient's number."""
+    seen = set()
+    for structure in STRUCTURES:
+        header, *lines = Marked(structure, "2.5.1").text.rstrip("\r").split("\r")
+        for line in lines:
+            name, *fields = line.split("|")
+            before = [one for one in _BEFORE.get(structure, []) if not one.startswith(name)]
+            patient = [] if name == "PID" else ["PID|1||P1"]
+            for at in [0, *(at for at, text in enumerate(fields, 1) if text)]:
+                if (name, at) not in seen:
+                    seen.add((name, at))
+                    own = "|".join([name, *(text if at == number else "" for number, text in enumerate(fields, 1))])
+                    yield "\r".join([header, *before, *patient, own])
+
+
+def test_a_segment_of_which_one_field_is_valued_stops_no_message() -> None:
+    pipeline = Pipeline(Profile("northside", timezone=ZONE), "hl7v2")
+    done = [pipeline.run(frame) for text in _alone() for frame in pipeline.format.split([text.encode()])]
+    assert len(done) > 1000
+    errors = {(f.code, f.location) for one in done for f in one.conversion.findings if f.severity == "error"}
+    assert errors == set()
 
 
 def _texts(value: Any) -> list[str]:

@@ -122,3 +122,38 @@ def test_a_note_is_said_of_what_it_follows_and_not_of_a_result_before(after: str
     conversion = one(adt("A01", seg("PV1", VISIT), "OBX|1|NM|H^Height^L||180|cm|||||F", after, "NTE|1||the note"))
     holders = [e.resource["resourceType"] for e in conversion.entries if "note" in e.resource]
     assert holders == [{"AL1": "AllergyIntolerance", "DG1": "Condition", "PR1": "Procedure"}[after[:3]]]
+
+
+def siu(*segments: str) -> str:
+    return message("SIU^S12^SIU_S12", *segments)
+
+
+_SCH = {1: "AP1^E", 2: "AF1^L"}
+_PID = seg("PID", {3: "1^^^NS^MR", 5: "Doe^Jane"})
+
+
+@pytest.mark.parametrize("order", [(seg("SCH", _SCH), _PID), (_PID, seg("SCH", _SCH))])
+def test_the_patient_takes_part_in_an_appointment(order: tuple[str, str]) -> None:
+    conversion = one(siu(*order))
+    actors = [one["actor"] for one in only(conversion, "Appointment")["participant"]]
+    assert actors == [{"reference": f"Patient/{only(conversion, 'Patient')['id']}"}]
+
+
+@pytest.mark.parametrize(
+    ("schedule", "others", "end"),
+    [
+        ({11: "^^^20240310090000^20240310093000"}, [], "2024-03-10T09:30:00-04:00"),
+        ({11: "^^M30^20240310090000"}, [], "2024-03-10T09:30:00-04:00"),
+        ({9: "30", 10: "min", 11: "^^^20240310090000"}, [], "2024-03-10T09:30:00-04:00"),
+        ({11: "^^^20240310090000"}, ["RGS|1", "AIS|1|A|S^S^L|20240310090000|||30|min"], "2024-03-10T09:30:00-04:00"),
+        ({}, ["TQ1|1|||||30^min|20240310090000"], "2024-03-10T09:30:00-04:00"),
+        ({11: "^^^20240310090000"}, [], None),
+    ],
+)
+def test_an_appointment_ends_when_any_of_its_segments_says(
+    schedule: dict[int, str], others: list[str], end: str | None
+) -> None:
+    found = only(one(siu(seg("SCH", {**_SCH, **schedule}), *others[:1], _PID, *others[1:])), "Appointment")
+    assert found["start"] == "2024-03-10T09:00:00-04:00"
+    assert found.get("end") == end
+    assert ("_end" in found) == (end is None)
