@@ -49,6 +49,8 @@ def excess_anew(run: Run, seg: Segment, number: int, said: Node | dict[str, Any]
 def _fits(components: Components, widths: Sequence[int]) -> bool:
     if len(components) > len(widths):
         return False
+    if len(max(components, key=len)) == 1:
+        return True
     for subs, width in zip(components, widths, strict=False):  # noqa: SIM110 - each message comes by here
         if len(subs) > width:
             return False

@@ -7,7 +7,7 @@ long as their segment. A scope opens at the first of its `starts` and again at e
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,7 +20,7 @@ from mappings.engine.nodes import Node, put
 from mappings.engine.protocols import Segment
 from mappings.engine.run import Run
 from mappings.engine.scopes import Scope
-from mappings.engine.script import script_of
+from mappings.engine.script import Row, Stand, script_of
 from mappings.engine.source import Line
 
 KEYS = frozenset({
@@ -91,8 +91,8 @@ class Plan:
     gaps: dict[str, tuple[int, ...]] = field(default_factory=dict)
     standing: dict[str, frozenset[str]] = field(default_factory=dict)
     ignored: frozenset[str] = frozenset()
-    silent: dict[tuple[tuple[Step, ...], tuple[Step, ...]], tuple[int, ...]] = field(default_factory=dict)
-    """By the rows of a segment, and those that did not speak: the fields that no other row of it carries."""
+    unheard: dict[tuple[tuple[Step, ...], tuple[Step, ...]], dict[int, tuple[int, ...]]] = field(default_factory=dict)
+    """By the rows of a segment, those that stand elsewhere, and those that did not speak: what no other row carries."""
     scripts: dict[tuple[str, ...], Any] = field(default_factory=dict)
     """What has been worked out for sequences of segment names."""
 
@@ -150,48 +150,58 @@ def walk(plan: Plan, run: Run, make: Callable[[Run, Step, Segment], Node]) -> No
     for code, place in script.findings:
         run.seg = segments[place]
         run.find(code, "")
-    run.labels = script.labels
-    for place, at, steps, away, gaps in script.todo:
-        run.scope = scopes[at]
-        run.seg = seg = segments[place]
-        silent = away
-        for step in steps:
-            if step.when is None or step.when(run, seg):
-                _do(step, run, seg, make)
+    for stand in script.todo:
+        run.scope = scopes[stand.scope]
+        run.seg = seg = segments[stand.place]
+        silent, bit = 0, 1
+        for row in stand.rows:
+            when = row[1]
+            if when is None or when(run, seg):
+                _do(row, run, seg, make)
             else:
-                silent = (*silent, step)
-        if silent:
-            _unheard(plan, run, seg, steps, silent)
-        if gaps:
-            _gaps(gaps, run, seg)
+                silent |= bit
+            bit += bit
+        if silent or stand.away:
+            numbers = stand.unheard.get(silent)
+            if numbers is None:
+                numbers = stand.unheard[silent] = _carried(stand, silent)
+            _unheard(numbers, run, seg)
+        if stand.gaps:
+            _gaps(stand.gaps, run, seg)
     _late(plan, run)
+
+
+def _carried(stand: Stand, silent: int) -> tuple[int, ...]:
+    steps = [step for at, step in enumerate(stand.steps) if silent >> at & 1]
+    return _only_carried(stand.steps, (*stand.away, *steps))
+
+
+def _only_carried(steps: Sequence[Step], silent: Sequence[Step]) -> tuple[int, ...]:
+    """Return the fields that only rows carry which do not speak."""
+    heard = {number for step in steps if step not in silent for number in (*step.carries, *step.takes)}
+    return tuple(sorted({number for step in silent for number in step.carries} - heard))
 
 
 def _late(plan: Plan, run: Run) -> None:
     """Let those speak that only add to a resource and waited for it: a diagnosis may stand before its visit."""
     alone: dict[int, tuple[Scope, Segment, tuple[Step, ...]]] = {}
-    for scope, seg, step in run.waiting:
+    for scope, seg, row in run.waiting:
         run.scope, run.seg = scope, seg
+        step = row[0]
         node = scope.find(step.label) or _only(plan, run, scope, step.label, {})
         if node is not None:
-            _speak(step, run, seg, node)
+            _speak(row, run, seg, node)
         elif step.carries:
             alone[seg.index] = (scope, seg, (*alone.get(seg.index, (scope, seg, ()))[2], step))
     for scope, seg, silent in alone.values():
         run.scope, run.seg = scope, seg
         every = plan.steps[seg.name]
         steps = tuple([one for one in every if one in silent or one.when is None or one.when(run, seg)])
-        _unheard(plan, run, seg, steps, silent)
+        _unheard(_only_carried(steps, silent), run, seg)
 
 
-def _unheard(plan: Plan, run: Run, seg: Segment, steps: tuple[Step, ...], silent: tuple[Step, ...]) -> None:
-    """Note the valued fields that only rows carry which do not speak this time."""
-    key = (steps, silent)
-    numbers = plan.silent.get(key)
-    if numbers is None:
-        heard = {number for step in steps if step not in silent for number in (*step.carries, *step.takes)}
-        numbers = tuple(sorted({number for step in silent for number in step.carries} - heard))
-        plan.silent[key] = numbers
+def _unheard(numbers: tuple[int, ...], run: Run, seg: Segment) -> None:
+    """Note the valued ones of the fields that only rows carry which do not speak this time."""
     for number in numbers:
         if valued(seg, number):
             run.find("outranked", str(number), "information")
@@ -211,36 +221,35 @@ def _gaps(gaps: tuple[int, ...], run: Run, seg: Segment) -> None:
             run.find("unmapped-field", str(number))
 
 
-def _do(step: Step, run: Run, seg: Segment, make: Callable[[Run, Step, Segment], Node]) -> None:
+def _do(row: Row, run: Run, seg: Segment, make: Callable[[Run, Step, Segment], Node]) -> None:
+    step = row[0]
     if step.action is not None:
         run.later.append((run.scope, seg, step))
         return
     node = run.scope.find(step.label)
     if node is None or (step.anew and (seg.ordinal > 1 or step.scope == "segment")):
         if step.use:
-            run.waiting.append((run.scope, seg, step))
+            run.waiting.append((run.scope, seg, row))
             return
         node = make(run, step, seg)
-    _speak(step, run, seg, node)
+    _speak(row, run, seg, node)
 
 
-def _speak(step: Step, run: Run, seg: Segment, node: Node) -> None:
+def _speak(row: Row, run: Run, seg: Segment, node: Node) -> None:
     """Let a segment's map fill a resource in, and link it."""
+    step, _, links, listed = row
     run.node = node
     if step.call is not None:
         step.call(seg, run, node)
     scope = run.scope
-    for path, many, label in step.link:
+    for path, many, label in links:
         target = scope.find(label)
         if target is None:
-            # What the message has no row for is not looked for at its end.
-            if label in run.labels:
-                run.links.append((scope, node, path, many, label, seg.name))
+            run.links.append((scope, node, path, many, label, seg.name))
         elif target is not node:
             _point(node, target, path, many, seg.name)
-    for label, path in step.listed:
-        if label in run.labels:
-            run.listed.append((scope, node, path, label, seg.name))
+    for label, path in listed:
+        run.listed.append((scope, node, path, label, seg.name))
 
 
 def _point(node: Node, target: Node, path: str, many: bool, slot: str) -> None:

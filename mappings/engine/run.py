@@ -68,7 +68,6 @@ class Run:
     __slots__ = (
         "cache",
         "conversion",
-        "labels",
         "later",
         "links",
         "listed",
@@ -112,7 +111,6 @@ class Run:
         self.cache: dict[Any, Any] = {}
         self.recall: Any = None
         self.memory: dict[Any, Any] = {}
-        self.labels: frozenset[str] = frozenset()
         self.later: list[tuple[Scope, Segment, Any]] = []
         self.links: list[tuple[Scope, Node, str, bool, str, str]] = []
         self.waiting: list[tuple[Scope, Segment, Any]] = []

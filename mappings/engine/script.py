@@ -5,6 +5,7 @@ Messages of one kind bring the same names again and again, so this is worked out
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from operator import itemgetter
 from typing import TYPE_CHECKING
 
@@ -12,18 +13,56 @@ from mappings.engine.scopes import Shape
 
 if TYPE_CHECKING:
     from mappings.engine.messages import Plan, ScopeKind, Step
+    from mappings.engine.protocols import Segment
+    from mappings.engine.run import Run
 
 _KEPT = 1000
 _LONGEST = 300
 """Sequences that are kept for a plan, and segments of the longest of them."""
 
 
+Row = tuple[
+    "Step", "Callable[[Run, Segment], bool] | None", tuple[tuple[str, bool, str], ...], tuple[tuple[str, str], ...]
+]
+"""A step, its condition, and of its links and lists those whose label something in the message may have."""
+
+
+class Stand:
+    """A segment in its place: which rows speak of it, and what nobody hears.
+
+    - `place` is the segment's number, `scope` its scope's; `away` are the steps that do not stand here.
+    - `gaps` are the fields that no step takes; `unheard` those that only silent rows carry, by which rows are silent
+      (a bit each, the first row's the lowest).
+    """
+
+    __slots__ = ("away", "gaps", "place", "rows", "scope", "steps", "unheard")
+
+    def __init__(self, place: int, scope: int, steps: tuple[Step, ...], away: tuple[Step, ...], gaps: tuple[int, ...]):
+        self.place = place
+        self.scope = scope
+        self.steps = steps
+        self.away = away
+        self.gaps = gaps
+        self.rows: tuple[Row, ...] = ()
+        self.unheard: dict[int, tuple[int, ...]] = {}
+
+    def settle(self, labels: frozenset[str], unheard: dict[int, tuple[int, ...]]) -> None:
+        """Leave out the links to what nothing in the message can be."""
+        self.rows = tuple(row_of(step, labels) for step in self.steps)
+        self.unheard = unheard
+
+
+def row_of(step: Step, labels: frozenset[str]) -> Row:
+    """Return a step with those of its links that may find something."""
+    links = tuple(link for link in step.link if link[2] in labels)
+    return step, step.when, links, tuple(one for one in step.listed if one[0] in labels)
+
+
 class Script:
     """A plan applied to a sequence of segment names; segments and scopes are numbers.
 
     - `shapes` are the scopes, the message's first, each after the one around it.
-    - `todo` holds (segment, its scope, the steps, those that do not stand here, fields that no step takes) in the
-      message's order; `labels` are those that the steps give.
+    - `todo` holds the segments in the message's order; `labels` are those that their steps give.
     - `findings` are (code, segment).
     """
 
@@ -31,7 +70,7 @@ class Script:
 
     def __init__(self) -> None:
         self.shapes = [Shape("message", None, 0)]
-        self.todo: list[tuple[int, int, tuple[Step, ...], tuple[Step, ...], tuple[int, ...]]] = []
+        self.todo: list[Stand] = []
         self.labels: frozenset[str] = frozenset()
         self.findings: list[tuple[str, int]] = []
 
@@ -80,8 +119,10 @@ def _write(plan: Plan, names: tuple[str, ...]) -> Script:
             scope = script.add("segment", scope)
         _stand(scope, name, place)
         stands[name] = (place, name, scope)
-        script.todo.append((place, scope.number, steps, silent, plan.gaps.get(name, ())))
-    script.labels = _labels(plan, [step for _, _, steps, _, _ in script.todo for step in steps])
+        script.todo.append(Stand(place, scope.number, steps, silent, plan.gaps.get(name, ())))
+    script.labels = _labels(plan, [step for stand in script.todo for step in stand.steps])
+    for stand in script.todo:
+        stand.settle(script.labels, plan.unheard.setdefault((stand.steps, stand.away), {}))
     for shape in script.shapes:
         shape.settle()
     return script
