@@ -25,10 +25,15 @@ def ingest(feed: str) -> dict[str, Any]:
             return run.nothing("another run is working on this feed")
         landed = land(feed, run.token, run.id)
         _batches(run)
-        for destination in run.feed.destinations:
-            deliver.with_options(**show.delivered(destination, feed))(destination, run.id)
+        sent = [
+            deliver.with_options(**show.delivered(destination, feed))(destination, run.id, return_state=True)
+            for destination in run.feed.destinations
+        ]
         counts = show.summary(run, landed)
         receipts(feed, run.id)
+        for state in sent:
+            # one that cannot be written to fails the run, after the others have got theirs
+            state.result()
         return counts
 
 

@@ -18,21 +18,28 @@ def gate_list(
     feed: Annotated[str | None, typer.Option(help="Of this feed alone.")] = None,
     json: Json = False,
 ) -> None:
-    """List held batches with their records' count and the checks that failed."""
+    """List held batches with their records' count and the checks that failed, or the batches they wait behind."""
+    from tasks.feed import load
     from tasks.gate.held import held
     from tasks.ledger.db import connect
     from tasks.settings import settings
 
+    if feed is not None:
+        load(feed)
     with connect(settings().warehouse_url) as connection:
         rows = held(connection, feed)
     if json:
         as_json(rows)
         return
     for row in rows:
-        row["held"] = "; ".join(row["failed"] or ())
+        behind = ", ".join(map(str, row["behind"] or ()))
+        row["held"] = f"waits behind {behind}" if behind else "; ".join(row["failed"] or ())
         row["from"] = ", ".join(row["deliveries"] or ())
         row["since"] = row["created_at"].isoformat(timespec="seconds")
-    table(rows, ["batch", "feed", "records", "since", "from", "held"])
+    if rows:
+        table(rows, ["batch", "feed", "records", "since", "from", "held"])
+    else:
+        print("no batch is held")
 
 
 def gate_release(batch: Batch, reason: Reason, json: Json = False) -> None:

@@ -41,17 +41,28 @@ def destinations(json: Json = False) -> None:
         table(rows, ["destination", "waiting", "since", "refused", "failures", "why", "paused_until"])
 
 
-def apply() -> None:
+def apply(
+    *,
+    drop: Annotated[bool, typer.Option("--drop", help="Drop the tables of views that are gone.")] = False,
+) -> None:
     """Build the warehouse's tables from the views, those anew whose view has changed; a line each."""
+    from tasks.core_views import core_views
     from tasks.ledger.db import connect
+    from tasks.publish import views
     from tasks.publish.tables import apply as build
     from tasks.settings import owner_url
 
     with connect(owner_url()) as connection:
         built = build(connection)
+        dropped = views.drop_tables(connection, core_views()) if drop else []
+        left = views.left_over(connection, core_views())
     for name in built:
         print(f"{name}: built")
-    if not built:
+    for name in dropped:
+        print(f"core.{name}: dropped")
+    for name in left:
+        print(f"core.{name}: its view is gone; the table is kept up to date until `sluice views apply --drop`")
+    if not built and not dropped:
         print("every table is as its view says")
 
 
@@ -59,6 +70,7 @@ def dictionary(
     out: Annotated[Path | None, typer.Option(help="Write it to this file instead of printing it.")] = None,
 ) -> None:
     """Print the data dictionary: every relation and column of the warehouse and what it means, as Markdown."""
+    from tasks.errors import ConfigError
     from tasks.ledger.db import connect
     from tasks.publish.dictionary import dictionary as made
     from tasks.settings import settings
@@ -68,4 +80,7 @@ def dictionary(
     if out is None:
         print(text, end="")
     else:
-        out.write_text(text, encoding="utf-8")
+        try:
+            out.write_text(text, encoding="utf-8")
+        except OSError as error:
+            raise ConfigError(f"{out}: {error.strerror}; name a file that can be written") from None

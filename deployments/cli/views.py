@@ -88,21 +88,17 @@ def conformance(
 
 
 def _view(name: str) -> tuple[View, str]:
-    from mappings.engine.json import loads
-    from mappings.engine.views import compile_view
     from mappings.engine.yamlfile import nearest
+    from tasks.core_views import read_view, view_files
     from tasks.errors import ConfigError, Permanent
-    from tasks.settings import PROJECT
 
-    known = PROJECT / "mappings" / "views"
-    path = Path(name) if Path(name).is_file() else known / f"{name}.json"
-    if not path.is_file():
-        names = nearest(name, (file.stem for file in known.glob("*.json")))
-        raise ConfigError(f"{name}: neither a file nor a view of the warehouse{names}")
+    path = Path(name) if Path(name).is_file() else view_files().get(name)
+    if path is None:
+        raise ConfigError(f"{name}: neither a file nor a view of the warehouse{nearest(name, view_files())}")
     try:
-        return compile_view(loads(path.read_bytes())), str(path)
-    except ValueError as error:
-        raise Permanent(f"{path}: {error}") from None
+        return read_view(path), str(path)
+    except ConfigError as error:
+        raise Permanent(str(error)) from None
 
 
 def _runners(wanted: Runners) -> Iterator[Runner]:

@@ -18,7 +18,9 @@ select b.id as batch, b.feed, b.created_at, b.run_id as run,
         where s.batch_id = b.id and s.received > s.quarantined + s.duplicate + s.filtered + s.discarded) as deliveries,
        (select array_agg(concat_ws(' ', r->>'table', r->>'expectation', nullif(r->>'place', '')) order by n)
         from jsonb_array_elements(b.verdict->'results') with ordinality as result(r, n)
-        where r->>'severity' = 'critical' and not (r->>'held')::boolean) as failed
+        where r->>'severity' = 'critical' and not (r->>'held')::boolean) as failed,
+       (select array_agg(other::bigint order by other::bigint)
+        from jsonb_array_elements(b.verdict->'behind') other) as behind
 from ledger.batch b where b.state = 'held' and (%(feed)s::text is null or b.feed = %(feed)s) order by b.id
 """
 
@@ -38,7 +40,10 @@ select count(*) from ended
 
 
 def held(connection: Connection, feed: str | None = None) -> list[dict[str, Any]]:
-    """Return the batches that are held, oldest first, each with its records' count and the checks that failed."""
+    """Return the batches that are held, oldest first, each with its records' count and why.
+
+    That is the checks that failed, or the held batches about the same patients that it waits behind.
+    """
     cursor = connection.execute(HELD, {"feed": feed})
     names = [column.name for column in cursor.description or ()]
     return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]

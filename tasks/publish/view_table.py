@@ -32,6 +32,10 @@ def reason(error: psycopg.Error) -> str:
     return quoted.rstrip('"') if quoted.startswith(_OWN_WORDS) else f"Postgres refused with SQLSTATE {error.sqlstate}"
 
 
+LONGEST = 63
+"""Letters of a column's name: what Postgres keeps of one."""
+
+
 class ViewTable:
     """The table `core.<view's name>`: the view's columns, then the version and the record that they came from.
 
@@ -47,6 +51,9 @@ class ViewTable:
     def __init__(self, view: View) -> None:
         if not NAME.fullmatch(view.name) or len(view.name) > 40:
             raise ViewError("name", "a view that becomes a table needs a name of at most 40 letters, digits and _")
+        for column in view.columns:
+            if len(column.name) > LONGEST:
+                raise ViewError(f"{column.place}.name", f"a column's name has at most {LONGEST} characters")
         self.view = view
         self.name = view.name
         self.relation = f"core.{name(view.name)}"

@@ -89,19 +89,31 @@ def _keep(connection: Connection, table: tuple[str, str, str, str], changed: str
         return 0
 
 
+def left_over(connection: Connection, keep: Iterable[str]) -> list[str]:
+    """Return the tables of views that are not named in `keep`."""
+    rows = connection.execute(
+        b"SELECT name FROM ops.view_definition WHERE name <> ALL(%s) ORDER BY name", (list(keep),)
+    ).fetchall()
+    return [str(row[0]) for row in rows]
+
+
 def drop_tables(connection: Connection, keep: Iterable[str]) -> list[str]:
-    """Drop the tables of views that are not named in `keep`; return their names."""
+    """Drop the tables of views that are not named in `keep`; return their names.
+
+    Raises `ConfigError` where something else in the warehouse reads such a table.
+    """
     with alone(connection):
         ensure_state(connection)
-        gone = connection.execute(
-            b"SELECT name FROM ops.view_definition WHERE name <> ALL(%s) ORDER BY name", (list(keep),)
-        ).fetchall()
-        for (view,) in gone:
+        gone = left_over(connection, keep)
+        for view in gone:
             with connection.transaction():
-                connection.execute(f"DROP TABLE IF EXISTS core.{name(view)}".encode())
+                try:
+                    connection.execute(f"DROP TABLE IF EXISTS core.{name(view)}".encode())
+                except psycopg.errors.DependentObjectsStillExist:
+                    raise ConfigError(f"core.{view}: other views or tables read it; drop those first") from None
                 for relation in (b"view_definition", b"view_rows"):
                     connection.execute(b"DELETE FROM ops." + relation + b" WHERE name = %s", (view,))
-    return [view for (view,) in gone]
+    return gone
 
 
 def _tables(views: Iterable[View]) -> list[ViewTable]:

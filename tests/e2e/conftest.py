@@ -21,7 +21,9 @@ import pytest
 
 from infra.dev.partners import Day, generate
 from infra.dev.stack import PORTS, apart
+from tasks.destinations import PACKAGED as PACKAGED_DESTINATIONS
 from tasks.settings import PACKAGED_FEEDS, PROJECT
+from tests.receiver import Receiver
 
 OWN_FEED = """
 source: {kind: directory, connection: drop, path: %s, ready: {stable_polls: 1}, after: leave}
@@ -36,6 +38,25 @@ OWN_FEEDS = (
     ("retried", "retried", ", ehr"),
 )
 """Feeds of the tests' own: name, folder below `drop`, where else it goes."""
+ROUTED = """
+source: {kind: directory, connection: drop, path: routed, ready: {stable_polls: 1}, after: leave}
+format: hl7v2
+timezone: America/New_York
+identify: {patient: [MR@SOUTHGATE]}
+enrich: [{translate: Observation.code, with: own-codes}]
+route:
+  - {when: "PV1-3.1 = TEST", drop: test ward}
+  - {to: [warehouse, archive], go_on: true}
+  - {when: "MSH-9.1 = ORU", to: [clinic]}
+"""
+"""A feed with conditions, a table and two destinations of its own."""
+OWN_FILES = {
+    "feeds/southgate.routed.yaml": ROUTED,
+    "lookups/own-codes.yaml": "kind: csv\nfile: own-codes.csv\n",
+    "lookups/own-codes.csv": "code,to_system,to_code,to_display\nGLU,http://loinc.org,2345-7,Glucose\n",
+    "destinations/archive.yaml": "kind: directory\nconnection: given\npath: given\n",
+    "destinations/clinic.yaml": "kind: mllp\nconnection: clinic\nheader: {receiving_facility: CLINIC}\n",
+}
 VERSIONS = """
 select resource_type, id, version_id, deleted, encode(digest, 'hex') from fhir.resource where {0}
 union all select resource_type, id, version_id, deleted, encode(digest, 'hex') from fhir.history where {0}
@@ -144,19 +165,29 @@ def listening(port: int) -> bool:
 
 
 @pytest.fixture(scope="session")
-def site() -> Iterator[Site]:
+def clinic() -> Iterator[Receiver]:
+    """A hospital that is told by MLLP."""
+    running = Receiver()
+    yield running
+    running.stop()
+
+
+@pytest.fixture(scope="session")
+def site(clinic: Receiver) -> Iterator[Site]:
     """A running stack; after the last test it is ended, and nothing of it may be left but files.
 
     Its folder is not one of pytest's: every start of another pytest closes those to the user that Postgres runs as.
     """
     with tempfile.TemporaryDirectory(prefix="sluice-site-") as folder:
-        yield from _site(Path(folder))
+        yield from _site(Path(folder), clinic)
 
 
-def _site(folder: Path) -> Iterator[Site]:
+def _site(folder: Path, clinic: Receiver) -> Iterator[Site]:
     drop, feeds, points = folder / "drop", folder / "feeds", folder / "failpoints"
-    for part in (drop, feeds, points):
+    for part in (drop, feeds, points, drop / "routed", folder / "lookups", folder / "destinations"):
         part.mkdir()
+    for name, text in OWN_FILES.items():
+        (folder / name).write_text(text)
     for name, path, ehr in OWN_FEEDS:
         (drop / path).mkdir(exist_ok=True)
         (feeds / f"southgate.{name}.yaml").write_text(OWN_FEED % (path, ehr))
@@ -166,6 +197,10 @@ def _site(folder: Path) -> Iterator[Site]:
         "SLUICE_HOME": str(folder / "home"),
         "SLUICE_FEEDS": f"{PACKAGED_FEEDS}:{feeds}",
         "SLUICE_CONNECTION_DROP": json.dumps({"root": str(drop)}),
+        "SLUICE_CONNECTION_GIVEN": json.dumps({"root": str(folder / "given")}),
+        "SLUICE_CONNECTION_CLINIC": json.dumps({"host": "127.0.0.1", "port": str(clinic.port)}),
+        "SLUICE_DESTINATIONS": f"{PACKAGED_DESTINATIONS}:{folder / 'destinations'}",
+        "SLUICE_LOOKUPS": str(folder / "lookups"),
         "SLUICE_BATCH_RECORDS": "1500",
         "SLUICE_FAILPOINTS": str(points),
         "SLUICE_OPENLINEAGE": f"file:{folder / 'home' / 'openlineage.ndjson'}",

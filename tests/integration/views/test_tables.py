@@ -310,6 +310,10 @@ def test_a_build_that_died_is_begun_again(store: Connection) -> None:
 def test_tables_of_views_that_are_gone_are_dropped_on_demand(store: Connection) -> None:
     ensure_tables(store, [people()])
     assert drop_tables(store, ["people"]) == []
+    store.execute(b"CREATE VIEW public.reader AS SELECT * FROM core.people")
+    with pytest.raises(ConfigError, match=r"core\.people: other views or tables read it"):
+        drop_tables(store, [])
+    store.execute(b"DROP VIEW public.reader")
     assert drop_tables(store, []) == ["people"]
     assert store.execute(b"SELECT to_regclass('core.people') IS NULL").fetchone() == (True,)
 
