@@ -300,7 +300,7 @@ def _step(plan: Plan, row: Line, homes: dict[str, str], units: dict[str, Unit], 
         if function is None:
             raise Mistake(f"no function {values['run']}{nearest(str(values['run']), FUNCTIONS)}")
         takes = frozenset(Reference(str(text)).number or 0 for text in values.get("takes", ()))
-        steps.append(Step("", "", "", "", None, when, after, action=function.call, takes=takes))
+        steps.append(Step("", "", "", "", None, when, after, action=function.call, takes=takes, makes=function.makes))
         return
     label = str(values.get("to", ""))
     type_name = label.split(":", maxsplit=1)[0]

@@ -12,7 +12,7 @@ from mappings.engine.observations import unit_of
 from mappings.engine.orders import OF_TQ, duration_of, timing_from_tq1, timing_of, timing_priority
 from mappings.engine.primitives import number
 from mappings.engine.protocols import CLEAR, Components, Segment
-from mappings.engine.registry import segment
+from mappings.engine.registry import action, segment
 
 if TYPE_CHECKING:
     from mappings.engine.run import Run
@@ -50,7 +50,7 @@ def below(seg: Segment, run: Run, name: str) -> list[Segment]:
     return found
 
 
-@segment("heard")
+@action("heard")
 def heard(seg: Segment, run: Run) -> None:
     """A TQ1, RXR or RXC that no drug was read with is noted: those of the encoded order go first."""
     if seg.index not in run.memory.get("heard", ()):

@@ -9,7 +9,7 @@ from mappings.engine.helpers import cleared, valued, whole
 from mappings.engine.keys import text_of, typed
 from mappings.engine.nodes import Node
 from mappings.engine.protocols import Components, Segment
-from mappings.engine.registry import composite, segment, text
+from mappings.engine.registry import action, composite, segment, text
 
 if TYPE_CHECKING:
     from mappings.engine.run import Run
@@ -133,7 +133,7 @@ def _person(node: Node, seg: Segment, run: Run) -> None:
         node.mention("IN1-43", "_gender", run.take_lost())
 
 
-@segment("payor-required")
+@action("payor-required")
 def payor_required(seg: Segment, run: Run) -> None:
     """Coverage.payor is required: who pays for a coverage of which the message does not say it is unknown."""
     for node in run.order:

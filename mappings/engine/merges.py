@@ -13,7 +13,7 @@ from mappings.engine.helpers import valued
 from mappings.engine.keys import choose_patient, typed
 from mappings.engine.nodes import Node
 from mappings.engine.protocols import CLEAR, Repetitions, Segment
-from mappings.engine.registry import segment
+from mappings.engine.registry import action, segment
 
 if TYPE_CHECKING:
     from mappings.engine.run import Run
@@ -184,13 +184,13 @@ def reopen(seg: Segment, run: Run, target: Node) -> None:
         target.clear(slot, path)
 
 
-@segment("withdraw-visit")
+@action("withdraw-visit")
 def withdraw_visit(seg: Segment, run: Run) -> None:
     """A23: the visit is withdrawn."""
     _withdraw(run, "Encounter")
 
 
-@segment("withdraw-person")
+@action("withdraw-person")
 def withdraw_person(seg: Segment, run: Run) -> None:
     """A29: the person is withdrawn."""
     _withdraw(run, "Patient")
@@ -202,6 +202,6 @@ def _withdraw(run: Run, label: str) -> None:
         node.deleted = True
 
 
-@segment("nothing")
+@action("nothing")
 def nothing(seg: Segment, run: Run) -> None:
     """For fields that are read where they are wanted, not where they stand."""

@@ -59,6 +59,8 @@ class Step:
     listed: tuple[tuple[str, str], ...] = ()
     """(label, path): where this resource is listed."""
     action: Callable[[Segment, Run], None] | None = None
+    makes: bool = False
+    """The action may make resources."""
     takes: frozenset[int] = frozenset()
     """The fields that an action takes."""
     use: bool = False

@@ -27,6 +27,8 @@ class Function:
     call: Callable[..., Any]
     tabled: bool = False
     """It does something only where the row has a code table."""
+    makes: bool = True
+    """As a message row's action it may make resources that no row makes."""
 
 
 FUNCTIONS: dict[str, Function] = {}
@@ -63,3 +65,13 @@ def finish(name: str, tabled: bool = False) -> Callable[[Callable[..., Any]], Ca
 def segment(name: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Register a function `(segment, run, target) -> None`; `target` is the resource or element as a dict."""
     return _register("segment", name, "*")
+
+
+def action(name: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Register a function `(segment, run) -> None` for message rows, which makes no resource."""
+
+    def keep(call: Callable[..., Any]) -> Callable[..., Any]:
+        FUNCTIONS[name] = Function(name, "segment", "*", call, makes=False)
+        return call
+
+    return keep

@@ -130,7 +130,7 @@ def _write(plan: Plan, names: tuple[str, ...]) -> Script:
 
 def _labels(plan: Plan, steps: list[Step]) -> frozenset[str]:
     """Return the labels that something may have: an action may make what has no row."""
-    if any(step.action is not None for step in steps):
+    if any(step.makes for step in steps):
         steps = [step for found in plan.steps.values() for step in found]
     return frozenset(step.label for step in steps)
 
