@@ -29,7 +29,7 @@ def excess(run: Run, seg: Segment, number: int, said: Node | dict[str, Any]) -> 
         return True
     many, widths = shape
     field = seg.field(number)
-    if (many or len(field) == 1) and all(_fits(components, widths) for components in field):
+    if (many or len(field) <= 1) and all(_fits(components, widths) for components in field):
         return True
     for components in field if many else field[:1]:
         for place, text in _beyond(components, widths):

@@ -63,7 +63,7 @@ def valued(segment: Segment | None, number: int) -> bool:
         # No separator is a letter or a digit, and so neither is the first of an escape sequence.
         return True
     repetitions = segment.field(number)
-    if repetitions[0][0][0] not in EMPTY:
+    if repetitions and repetitions[0][0][0] not in EMPTY:
         return True
     return any(text not in EMPTY for components in repetitions for subs in components for text in subs)
 

@@ -216,10 +216,10 @@ def _gaps(gaps: tuple[int, ...], run: Run, seg: Segment) -> None:
     for number in gaps:
         if number >= count:
             return
-        if texts[number]:
+        if texts[number] and seg.field(number):
             run.find("unmapped-field", str(number))
     for number in range(gaps[-1] + 1, count):
-        if texts[number]:
+        if texts[number] and seg.field(number):
             run.find("unmapped-field", str(number))
 
 

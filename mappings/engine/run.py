@@ -183,6 +183,8 @@ class Run:
         self.find("no-natural-key", "")
         seg = self.scope.segment(name) or self.seg
         parts = [] if seg is None else [repr(seg.field(n)) for n in range(1, seg.count + 1)]
+        while parts and parts[-1] == "()":
+            parts.pop()
         return [name, *parts]
 
     def mention(self, type_name: str, key: tuple[bool, list[str]]) -> Node:

@@ -145,16 +145,22 @@ def _reader(marks: Delimiters) -> Callable[[str], Field]:
     escape = marks.escape or "\0"
     unescape = marks.unescape
 
+    # What has nothing behind it separates nothing: `A^^` is `A`, and a field of separators alone is empty.
+    ends, parts = repetition + component + sub, component + sub
+
     class Fields(dict[str, Field]):
         """Fields by their text."""
 
         def __missing__(self, text: str) -> Field:
-            if escape in text or sub in text or repetition in text:
-                field: Field = tuple([components(one) for one in text.split(repetition)])
-            elif component in text:
-                field = (tuple([(part,) for part in text.split(component)]),)
+            full = text.rstrip(ends) if text[-1] in ends else text
+            if not full:
+                field: Field = ()
+            elif escape in full or sub in full or repetition in full:
+                field = tuple([components(one) for one in full.split(repetition)])
+            elif component in full:
+                field = (tuple([(part,) for part in full.split(component)]),)
             else:
-                field = (((text,),),)
+                field = (((full,),),)
             if len(text) <= SHORT:
                 if len(self) >= _SHARED:
                     self.clear()
@@ -163,8 +169,11 @@ def _reader(marks: Delimiters) -> Callable[[str], Field]:
             return field
 
     def components(text: str) -> Repetition:
-        if escape in text:
-            return tuple([tuple([unescape(value) for value in part.split(sub)]) for part in text.split(component)])
-        return tuple([tuple(part.split(sub)) for part in text.split(component)])
+        full = text.rstrip(parts)
+        if escape in full:
+            return tuple(
+                [tuple([unescape(value) for value in part.rstrip(sub).split(sub)]) for part in full.split(component)]
+            )
+        return tuple([tuple(part.rstrip(sub).split(sub)) for part in full.split(component)])
 
     return Fields({"": ()}).__getitem__

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -52,6 +54,23 @@ def test_a_z_segment_changes_nothing_else(name: str) -> None:
     before, after = convert(text), convert(with_z)
     assert [dumps(bundle(c)) for c in before] == [dumps(bundle(c)) for c in after]
     assert len(after[-1].findings) == len(before[-1].findings) + 1
+
+
+@pytest.mark.parametrize("name", [name for name in INPUTS if name.startswith("full-")])
+def test_a_separator_with_nothing_behind_it_changes_nothing(name: str) -> None:
+    text = text_of(name)
+    texts = (re.sub(r"(?<=[^|^~&\r\\])(?=\||\r|$)", end, text) for end in ("^^", "~", "^&~"))
+    lines = ("\r".join(_headed(text, other)) for other in texts)
+    wide = [*lines, "\r".join(f"{line}||" for line in text.rstrip("\r").split("\r"))]
+    plain = [dumps(bundle(c)) for c in convert(text)]
+    assert [[dumps(bundle(c)) for c in convert(one)] for one in wide] == [plain] * 4
+
+
+def _headed(text: str, other: str) -> Iterator[str]:
+    """Yield the lines of `other` with their names, and the headers, as they are in `text`."""
+    for line, changed in zip(text.rstrip("\r").split("\r"), other.split("\r"), strict=False):
+        name = changed.partition("|")[0]
+        yield line if line.startswith("MSH") else changed.replace(name, line.partition("|")[0], 1)
 
 
 @pytest.mark.parametrize("name", INPUTS)
