@@ -24,6 +24,12 @@ select b.id as batch, b.feed, b.created_at, b.run_id as run,
 from ledger.batch b where b.state = 'held' and (%(feed)s::text is null or b.feed = %(feed)s) order by b.id
 """
 
+AHEAD = """
+select other.id from ledger.batch b join ledger.batch other
+    on other.id in (select jsonb_array_elements(b.verdict->'behind')::bigint) and other.state = 'held'
+where b.id = %s order by 1
+"""
+
 REJECT = """
 with ended as (
     update ledger.record set state = 'discarded' where batch_id = %(batch)s and state is null returning id, key
@@ -52,10 +58,15 @@ def held(connection: Connection, feed: str | None = None) -> list[dict[str, Any]
 def release(connection: Connection, batch_id: int, actor: str, reason: str) -> int:
     """Let a held batch pass: the feed's next run publishes it; return how many records it has.
 
-    Raises `ConfigError` where the batch is not held.
+    Raises `ConfigError` where the batch is not held, or waits behind others: it would overtake what they say.
     """
     with connection.transaction():
         count = _going(connection, batch_id)
+        if ahead := [str(row[0]) for row in connection.execute(AHEAD, (batch_id,)).fetchall()]:
+            raise ConfigError(
+                f"batch {batch_id} waits behind {', '.join(ahead)}, which is about the same patients: release or "
+                "reject that, and this one goes on by itself"
+            )
         number = audit.append(connection, actor, "gate-release", f"batch:{batch_id}", reason, counts={"records": count})
         _move(connection, batch_id, "staged", {"released": {"by": actor, "audit": number}})
     return count

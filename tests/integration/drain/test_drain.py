@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 from mllp_site import Site, message, msa
 
+from tasks.errors import ConfigError
 from tasks.gate import gate
-from tasks.gate.held import release
+from tasks.gate.held import held, release
 from tasks.ledger import patients
 from tasks.ledger.claims import Busy
 from tasks.ledger.db import connect
@@ -127,6 +128,9 @@ def test_a_held_window_holds_its_own_patients_alone_and_lets_them_go_together(ch
     drained(checks, lambda: families(checks) == ["Good"] and batches(checks).count("held") == 2)
     assert checks.rows("select * from ops.invariant") == []
     with connect(checks.url) as connection:
+        [behind] = [one["batch"] for one in held(connection) if one["behind"] == [1]]
+        with pytest.raises(ConfigError, match=f"batch {behind} waits behind 1"):
+            release(connection, behind, "somebody", "it looks good")
         release(connection, 1, "somebody", "looked at it")
     drained(checks, lambda: families(checks) == ["Good", "Later"])
     [counts] = checks.rows("select received, published, in_flight from ops.delivery")
