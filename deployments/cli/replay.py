@@ -24,7 +24,12 @@ def replay(
     record: Annotated[
         list[str] | None, typer.Option(help="This record (DELIVERY:ORDINAL); may be given again.")
     ] = None,
-    code: Annotated[str | None, typer.Option(help="Records in quarantine for it, and batches that counted it.")] = None,
+    code: Annotated[
+        str | None, typer.Option(help="Records in quarantine for it, and those that went on with it.")
+    ] = None,
+    location: Annotated[
+        str | None, typer.Option(help="The same by where (PID-8, a column), or with --code both.")
+    ] = None,
     feed: Annotated[str | None, typer.Option(help="Of this feed alone.")] = None,
     mapping_version: Annotated[str | None, typer.Option(help="What was converted with these maps.")] = None,
     since: Annotated[str | None, typer.Option(help="Landed from then on, as 2026-03-09 or 2026-03-09T08:00Z.")] = None,
@@ -50,13 +55,14 @@ def replay(
         delivery=delivery,
         records=tuple(record_number(one) for one in record or ()),
         code=code,
+        location=location,
         mapping_version=mapping_version,
         since=_moment("--since", since),
         until=_moment("--until", until),
     )
     if not selection.given() and destination is None:
         raise ConfigError(
-            "replay what? Say --delivery, --record, --code, --feed, --mapping-version, --since or --until"
+            "replay what? Say --delivery, --record, --code, --location, --feed, --mapping-version, --since or --until"
         )
     pace = Pace(batch_size, pause, patience)
     if destination is not None:

@@ -35,12 +35,33 @@ class Slice:
 
 
 @dataclass(slots=True)
+class Found:
+    """One finding of a batch: how often, the first record that had it, and all that had it as [from, before) ranges."""
+
+    first: int
+    count: int = 0
+    spans: list[list[int]] = field(default_factory=list)
+
+    def note(self, record: int) -> None:
+        """Count a record; records come in their order, so that neighbours are one range."""
+        self.count += 1
+        if self.spans and self.spans[-1][0] <= record <= self.spans[-1][1]:
+            self.spans[-1][1] = max(self.spans[-1][1], record + 1)
+        else:
+            self.spans.append([record, record + 1])
+
+    def ranges(self) -> str:
+        """Return the ranges as Postgres writes them."""
+        return "{" + ",".join(f"[{start},{stop})" for start, stop in self.spans) + "}"
+
+
+@dataclass(slots=True)
 class Members:
     """A batch being put together: its slices, its records and what is wrong with them.
 
     - `records` are (record id, landed on, location, key, ended or None).
     - `quarantined` are (record id, delivery id, stage, findings).
-    - `findings` count (stage, code, location, severity) with the first record that had it.
+    - `findings` are by (stage, code, location, severity).
     - `withheld` are records of erased patients; `spoken` is of whom the filtered ones speak.
     - `heard` is how a peer speaks of what they say.
     """
@@ -48,7 +69,7 @@ class Members:
     slices: list[Slice] = field(default_factory=list)
     records: list[tuple[int, Any, str, bytes | None, Ended | None]] = field(default_factory=list)
     quarantined: list[tuple[int, int, str, Sequence[Finding]]] = field(default_factory=list)
-    findings: dict[tuple[str, str, str, str], list[int]] = field(default_factory=dict)
+    findings: dict[tuple[str, str, str, str], Found] = field(default_factory=dict)
     unmapped: dict[UnmappedCode, list[int]] = field(default_factory=dict)
     withheld: list[int] = field(default_factory=list)
     spoken: list[tuple[int, set[str]]] = field(default_factory=list)
@@ -57,8 +78,11 @@ class Members:
     def note(self, record: int, stage: str, findings: Iterable[Finding]) -> None:
         """Count a record's findings."""
         for finding in findings:
-            entry = self.findings.setdefault((stage, finding.code, finding.location, finding.severity), [0, record])
-            entry[0] += 1
+            key = (stage, finding.code, finding.location, finding.severity)
+            found = self.findings.get(key)
+            if found is None:
+                found = self.findings[key] = Found(record)
+            found.note(record)
 
     def note_unmapped(self, record: int, codes: Iterable[UnmappedCode]) -> None:
         """Count a record's codes that are in no table."""
@@ -130,10 +154,10 @@ def store_findings(connection: Connection, feed: Feed, batch_id: int, members: M
     with connection.cursor() as cursor:
         cursor.executemany(
             """
-            insert into ledger.finding (batch_id, stage, code, location, severity, count, first_record)
-            values (%s, %s, %s, %s, %s, %s, %s)
+            insert into ledger.finding (batch_id, stage, code, location, severity, count, first_record, records)
+            values (%s, %s, %s, %s, %s, %s, %s, %s)
             """,
-            [(batch_id, *key, *value) for key, value in members.findings.items()],
+            [(batch_id, *key, found.count, found.first, found.ranges()) for key, found in members.findings.items()],
         )
         cursor.executemany(
             """

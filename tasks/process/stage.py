@@ -69,6 +69,8 @@ class Stager:
         self.landing = landing
         self.pipeline = pipeline
         self.suppressed = Suppressed()
+        # behind the record of each delivery that was read again last: the next one asked for is often the one there
+        self.left: dict[int, Position] = {}
         self._written = Written()
         name = getattr(feed.source, "peer", None)
         self.peer = Peer(name, take=feed.source.copies == "take") if name else None

@@ -48,6 +48,19 @@ where s.living and not exists (
 group by s.resource_type, s.id
 """
 
+# what a record says again in the words that are kept of it is left alone: it neither revives nor replaces anything
+UNCHANGED = """
+delete from said s using (
+    select distinct on (resource_type, id, record_id) resource_type, id, record_id, event_time, place
+    from said where living order by resource_type, id, record_id, turn
+) again
+join fhir.contribution c
+    on c.id = again.id and c.resource_type = again.resource_type and c.record_id = again.record_id
+cross join lateral (select slots from staging.resource r where r.ctid = again.place offset 0) staged
+where s.living and s.id = again.id and s.resource_type = again.resource_type and s.record_id = again.record_id
+  and c.event_time = again.event_time and c.said = staged.slots::jsonb
+"""
+
 # a record that is staged again may say less than it did: what it had made obsolete counts again
 REVIVE = """
 update fhir.contribution c set live = true
@@ -155,10 +168,11 @@ def create_incoming(connection: Connection) -> None:
     connection.execute(INCOMING)
 
 
-def of_batch(connection: Connection, batch_id: int) -> int:
+def of_batch(connection: Connection, batch_id: int, *, again: bool = False) -> int:
     """Keep what a staged batch contributes, fill `incoming` and `changed` from it; return how many rows were staged.
 
     A fact that comes after a newer one has been published is kept aside: nothing is lost, and the newer one stands.
+    `again`: the store has the batch's records already, so that most of what they say is known to it.
     """
     staged = connection.execute(SAID, {"batch": batch_id}).rowcount
     connection.execute("analyze said (resource_type, id, living, times, turn)")
@@ -167,7 +181,7 @@ def of_batch(connection: Connection, batch_id: int) -> int:
     assert row is not None  # noqa: S101
     living, repeated = row
     if living:
-        for statement in (NEW_THINGS, TOUCHED, REVIVE, CONTRIBUTE):
+        for statement in (NEW_THINGS, TOUCHED, *((UNCHANGED,) if again else ()), REVIVE, CONTRIBUTE):
             connection.execute(statement)
         fold(connection, "touched")
     weigh(connection)

@@ -24,7 +24,7 @@ class Change:
 
 def preview(connection: Connection, batch_id: int) -> Iterator[Change]:
     """Yield what would change, ordered by type and id; the caller's transaction must be rolled back afterwards."""
-    incoming.of_batch(connection, batch_id)
+    incoming.of_batch(connection, batch_id, again=True)
     cursor = connection.execute(
         """
         select c.resource_type, c.id, c.record_id, case when not r.deleted then r.resource::text end,

@@ -76,9 +76,7 @@ class Again:
             told = _Told()
             for record, landed_at, frame in read_again(self.reader, self.stager, mine):
                 done = self.stager.run(frame)
-                key = record_key(self.feed.name, frame)
-                told.take(record, done, key)
-                if record in told.good:
+                if told.take(record, done, record_key(self.feed.name, frame)):
                     told.rows += self.stager.rows(record, landed_at, done)
             if mine:
                 self._settle(self._open(), mine, told, outcome, reason)
@@ -93,21 +91,25 @@ class Again:
             outcome.counts["requeued"] += requeue.refused(self.writer, self.feed.name, records, reason)
             mine = stopped.published(self.writer, self.feed.name, records)
             outcome.counts["skipped"] += len(set(records)) - len(mine)
-            told = _Told()
-            for record, landed_at, frame in read_again(self.reader, self.stager, mine):
-                done = self.stager.run(frame)
-                told.take(record, done, None)
-                if record in told.good:
-                    told.rows += self.stager.rows(record, landed_at, done)
+            told, batch_id = _Told(), self._open()
+            # Postgres takes a record's rows while the next record is converted
+            stage_rows(self.writer, batch_id, self._said_now(mine, told))
             outcome.counts["kept"] += len(told.still) + len(told.dropped)
             outcome.refused.update(told.refused())
             if told.good:
-                batch_id = self._open()
-                stage_rows(self.writer, batch_id, told.rows)
                 withdraw(self.writer, batch_id, told.good)
                 self._count_rows(batch_id)
                 self._through(batch_id, outcome, len(told.good), must_pass=not despite_gate)
+            else:
+                batches.forget(self.writer, batch_id)
         return outcome
+
+    def _said_now(self, records: Sequence[int], told: _Told) -> Iterator[Row]:
+        """Yield the rows of those records that are good now; `told` knows what became of each."""
+        for record, landed_at, frame in read_again(self.reader, self.stager, records):
+            done = self.stager.run(frame)
+            if told.take(record, done, None):
+                yield from self.stager.rows(record, landed_at, done)
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
@@ -187,21 +189,23 @@ class _Told:
         self.withheld: list[int] = []
         self.members = Members()
 
-    def take(self, record: int, done: Done, key: bytes | None) -> None:
+    def take(self, record: int, done: Done, key: bytes | None) -> bool:
+        """Sort a record in; say whether it is good."""
         if done.failed:
             self.still[record] = done
-            return
+            return False
         if done.decision.dropped is not None:
             self.dropped.append(record)
             if done.decision.dropped == ERASED:
                 self.withheld.append(record)
-            return
+            return False
         if key is not None:
             self.keys.setdefault(key, record)
             self.own[record] = key
         self.members.note(record, done.stage, done.conversion.findings)
         self.members.note_unmapped(record, done.conversion.unmapped)
         self.good.append(record)
+        return True
 
     def twice(self, record: int, known: dict[bytes, int]) -> bool:
         """Say whether a record's content came through as another record, before or in this group."""

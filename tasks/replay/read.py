@@ -40,6 +40,8 @@ def _found(reader: Connection, stager: Stager, records: Iterable[int]) -> Iterat
     for delivery_id, group in groupby(sorted(records), key=lambda record: split_record_id(record)[0]):
         rows = reader.execute(STARTS.encode(), (delivery_id,)).fetchall()
         starts = [of_row(row) for row in rows]
+        if left := stager.left.get(delivery_id):
+            starts = sorted([*starts, replace(starts[0], position=left)], key=lambda start: start.position.ordinal)
         wanted = deque(split_record_id(record)[1] for record in group)
         while wanted:
             yield from _from(reader, stager, starts, wanted)
@@ -54,6 +56,7 @@ def _from(
     for frame in stager.frames(reader, replace(delivery, growing=False)):
         if frame.ordinal == wanted[0]:
             wanted.popleft()
+            stager.left[delivery.id] = frame.next
             yield delivery, before, frame
             if not wanted or _nearest(starts, wanted[0]).position.ordinal > frame.ordinal + 1:
                 return

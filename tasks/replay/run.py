@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import groupby
 
 from tasks import work
 from tasks.errors import ConfigError
@@ -47,8 +48,8 @@ def release(selection: Selection, actor: str, reason: str, pace: Pace, tell: Tel
     Raises `Busy` where a run has the feed for longer than the pace's patience; chunks before it stay done.
     """
     total = Outcome()
-    for feed, records in _chunks(selection, pace, QUARANTINED):
-        with again(feed, f"release:{actor}", patience=pace.patience) as through:
+    for stager, records in _restaged(_chunks(selection, pace, QUARANTINED)):
+        with again(stager, f"release:{actor}", patience=pace.patience) as through:
 
             def note(outcome: Outcome, writer: Connection = through.writer) -> None:
                 counts = {name: count for name, count in outcome.counts.items() if count}
@@ -78,7 +79,7 @@ def mended(connection: Connection, feed: Feed, limit: int = 50_000) -> list[int]
 def release_mended(name: str, token: int, run_id: str) -> Counter[str]:
     """Release what the maps of today have not seen yet, under a run's own claim; return what became of it."""
     config = settings()
-    stager = Stager(load(name), work.landing(), work.pipeline(name))
+    stager = _stager(name)
     total: Counter[str] = Counter()
     with connect(config.warehouse_url) as reader, connect(config.warehouse_url) as writer:
         through = Again(stager.feed, stager, reader, writer, token, run_id, refresh)
@@ -96,10 +97,10 @@ def release_mended(name: str, token: int, run_id: str) -> Counter[str]:
 def discard(selection: Selection, actor: str, reason: str, pace: Pace) -> int:
     """End quarantined records as discarded; return how many."""
     total = 0
-    for feed, records in _chunks(selection, pace, QUARANTINED):
-        with again(feed, f"discard:{actor}", patience=pace.patience) as through, through.writer.transaction():
+    for stager, records in _restaged(_chunks(selection, pace, QUARANTINED)):
+        with again(stager, f"discard:{actor}", patience=pace.patience) as through, through.writer.transaction():
             writer = through.writer
-            claims.check(writer, f"feed:{feed}", through.token or 0)
+            claims.check(writer, f"feed:{stager.feed.name}", through.token or 0)
             rows = writer.execute(
                 "select id from ledger.record where id = any(%s) and state = 'quarantined' for update", (records,)
             )
@@ -125,8 +126,8 @@ def replay(
     with connect(settings().warehouse_url) as connection:
         check_known(connection, selection)
     _note(actor, "replay-dry-run" if dry else "replay", selection.words(), reason, {})
-    for feed, records in _chunks(selection, pace, "true"):
-        with again(feed, f"replay:{actor}", patience=pace.patience, dry=dry) as through:
+    for stager, records in _restaged(_chunks(selection, pace, "true")):
+        with again(stager, f"replay:{actor}", patience=pace.patience, dry=dry) as through:
             outcome = through.release(records, reason)
             outcome.counts["skipped"] = 0
             rest = [record for record in records if record not in set(outcome.released)]
@@ -168,22 +169,32 @@ def decrypted(record: int, actor: str, reason: str) -> bytes:
         if row is None:
             raise ConfigError(f"record {name} is not in quarantine; see `sluice quarantine list`")
         audit.append(connection, actor, "decrypt", f"record:{name}", reason)
-        stager = Stager(load(row[0]), work.landing(), work.pipeline(row[0]))
-        return next(frame.data for _, _, frame in read_again(connection, stager, [record]))
+        return next(frame.data for _, _, frame in read_again(connection, _stager(row[0]), [record]))
 
 
 @contextmanager
-def again(name: str, run_id: str, *, patience: float, dry: bool = False) -> Iterator[Again]:
+def again(stager: Stager, run_id: str, *, patience: float, dry: bool = False) -> Iterator[Again]:
     """Yield the means to send a feed's records through again, under the feed's claim unless nothing is written."""
     config = settings()
-    stager = Stager(load(name), work.landing(), work.pipeline(name))
     with connect(config.warehouse_url) as reader, connect(config.warehouse_url) as writer:
         if dry:
             yield Again(stager.feed, stager, reader, writer, None, run_id, refresh)
             return
-        lease = config.lease_seconds
-        with claims.claim_within(config.warehouse_url, f"feed:{name}", run_id, lease, patience) as token:
+        name, lease = f"feed:{stager.feed.name}", config.lease_seconds
+        with claims.claim_within(config.warehouse_url, name, run_id, lease, patience) as token:
             yield Again(stager.feed, stager, reader, writer, token, run_id, refresh)
+
+
+def _stager(name: str) -> Stager:
+    return Stager(load(name), work.landing(), work.pipeline(name))
+
+
+def _restaged(chunked: Iterable[tuple[str, Sequence[int]]]) -> Iterator[tuple[Stager, Sequence[int]]]:
+    """Yield chunks with what stages them: one a feed, which knows where it was left in a delivery."""
+    for feed, group in groupby(chunked, key=lambda chunk: chunk[0]):
+        stager = _stager(feed)
+        for _, records in group:
+            yield stager, records
 
 
 def _chunks(selection: Selection, pace: Pace, only: str) -> Iterator[tuple[str, Sequence[int]]]:

@@ -15,25 +15,30 @@ CONDITIONS = {
     "feed": "d.feed = %(feed)s",
     "delivery": "r.id between %(delivery)s::bigint << 32 and (%(delivery)s::bigint << 32) + 4294967295",
     "records": "r.id = any(%(records)s)",
-    "code": """(
-        r.id in (select q.record_id from ledger.quarantine q where q.code = %(code)s and q.ended_at is null)
-        or r.state is null and r.batch_id in (select f.batch_id from ledger.finding f where f.code = %(code)s)
-    )""",
-    "location": """r.id in (
-        select q.record_id from ledger.quarantine q where q.location = %(location)s and q.ended_at is null
-    )""",
+    "code": "({found})",
+    "location": "({found})",
     "mapping_version": "b.mapping_version = %(mapping_version)s",
     "since": "d.landed_at >= %(since)s",
     "until": "d.landed_at < %(until)s",
 }
+
+# where both a code and a place are asked for, one finding must be both
+FOUND = """
+r.id in (select f.record_id from ledger.quarantine f where {what} and f.ended_at is null)
+or r.state is null and r.batch_id in (select f.batch_id from ledger.finding f where {what})
+and exists (
+    select from ledger.finding f
+    where f.batch_id = r.batch_id and {what} and (f.records is null or r.id <@ f.records)
+)
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class Selection:
     """What an operator asked for; everything that is given must hold.
 
-    - `code` means records that are in quarantine for it, and those of batches in which it was found and counted.
-    - `location` means records that are in quarantine for what is there (`PID-7`, a column).
+    - `code` and `location` (`PID-7`, a column) mean records that are in quarantine for it, and those that went on with
+      such a finding; of batches from before the ledger kept which records had it, all of them.
     - `since` and `until` are about when the delivery was landed.
     """
 
@@ -116,4 +121,6 @@ def _where(selection: Selection, names: tuple[str, ...]) -> tuple[str, dict[str,
     given = {name: value for name, value in selection.given().items() if name in names}
     if "records" in given:
         given["records"] = list(given["records"])
-    return "".join(f" and {CONDITIONS[name]}" for name in given), given
+    what = " and ".join(f"f.{name} = %({name})s" for name in ("code", "location") if name in given)
+    found = FOUND.format(what=what)
+    return "".join(f" and {CONDITIONS[name].format(found=found)}" for name in given), given
