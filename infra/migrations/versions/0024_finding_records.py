@@ -2,13 +2,13 @@
 
 from infra.migrations import run_sql
 
-revision = "0023"
-down_revision = "0022"
+revision = "0024"
+down_revision = "0023"
 
 
 def upgrade() -> None:
     """Let a finding know its records; those counted before do not."""
-    run_sql("0023_finding_records.sql")
+    run_sql("0024_finding_records.sql")
 
 
 def downgrade() -> None:
