@@ -13,15 +13,17 @@ from tasks.publish.fold import fold
 SAID = """
 create temp table said on commit drop as
 select s.ctid as place, s.resource_type collate "C" as resource_type, s.id, s.record_id, s.event_time, s.fhir_version,
-       s.deleted, s.digest, s.destinations, s.slots is not null as living, count(*) over thing as times,
-       row_number() over (thing order by s.event_time desc, s.record_id desc) as turn
+       s.deleted, s.digest, s.destinations, s.slots is not null as living, row_number() over thing as turn,
+       row_number() over thing = 1 and lead(true) over thing is null as alone
 from staging.resource s where s.batch_id = %(batch)s
 -- by id first: that alone tells nearly all of them apart
-window thing as (partition by s.id, s.resource_type collate "C", s.slots is not null)
+window thing as (
+    partition by s.id, s.resource_type collate "C", s.slots is not null order by s.event_time desc, s.record_id desc
+)
 """
 
 KINDS = """
-select coalesce(bool_or(living), false), coalesce(bool_or(not living and times > 1), false) from said
+select coalesce(bool_or(living), false), coalesce(bool_or(not living and not alone), false) from said
 """
 
 INCOMING = """
@@ -35,7 +37,7 @@ create temp table incoming (
 NEW_THINGS = """
 insert into incoming (resource_type, id, event_time, record_id, fhir_version, deleted, digest, living, place)
 select s.resource_type, s.id, s.event_time, s.record_id, s.fhir_version, s.deleted, s.digest, true, s.place
-from said s where s.living and s.times = 1
+from said s where s.living and s.alone
   and not exists (select from fhir.resource r where r.resource_type = s.resource_type and r.id = s.id)
 """
 
@@ -77,10 +79,10 @@ CONTRIBUTE = """
 insert into fhir.contribution as c (resource_type, id, record_id, event_time, said)
 select s.resource_type, s.id, s.record_id, s.event_time, staged.slots::jsonb
 from (
-    select resource_type, id, record_id, event_time, place from said where living and times = 1
+    select resource_type, id, record_id, event_time, place from said where living and alone
     union all
     (select distinct on (resource_type, id, record_id) resource_type, id, record_id, event_time, place
-     from said where living and times > 1 order by resource_type, id, record_id, turn)
+     from said where living and not alone order by resource_type, id, record_id, turn)
 ) s cross join lateral (select slots from staging.resource r where r.ctid = s.place offset 0) staged
 where staged.slots <> '{}'
 on conflict (id, resource_type, record_id) do update
@@ -175,7 +177,7 @@ def of_batch(connection: Connection, batch_id: int, *, again: bool = False) -> i
     `again`: the store has the batch's records already, so that most of what they say is known to it.
     """
     staged = connection.execute(SAID, {"batch": batch_id}).rowcount
-    connection.execute("analyze said (resource_type, id, living, times, turn)")
+    connection.execute("analyze said (resource_type, id, living, alone, turn)")
     create_incoming(connection)
     row = connection.execute(KINDS).fetchone()
     assert row is not None  # noqa: S101
