@@ -120,7 +120,7 @@ class Maps:
             run.scope = scope
 
 
-YOUNG = 20_000
+YOUNG = 100_000
 """New objects after which Python looks for circles among them, in a process that converts."""
 
 

@@ -258,7 +258,7 @@ def _point(node: Node, target: Node, path: str, many: bool, slot: str) -> None:
     """Put a reference to `target` at `path` of `node`."""
     pointer: Any = target.pointer()
     if node.slots is not None:
-        node.say(slot, path, [pointer] if many else pointer)
+        node.point(slot, path, pointer, many)
     elif "." in path:
         put(node.resource, path, [pointer] if many else pointer)
     elif not many:

@@ -198,7 +198,10 @@ class Message:
 
     def first(self, name: str) -> Segment | None:
         """Return the first segment `name`."""
-        return next((segment for segment in self.segments if segment.name == name), None)
+        for segment in self.segments:
+            if segment.name == name:
+                return segment
+        return None
 
     def all(self, name: str) -> list[Segment]:
         """Return the segments `name`, in the message's order."""
