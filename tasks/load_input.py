@@ -19,6 +19,8 @@ from tasks.parse.fhir import BundleFormat, NdjsonFormat
 _NDJSON_NAMES = {".ndjson", ".jsonl"}
 _UNPACKED = {"transaction", "batch", "collection", "message", "searchset", "history"}
 _HEAD = 64 * 1024
+_CONVERTED = re.compile(rb'\{"source":')
+"""How a line of `sluice convert` begins."""
 _BUNDLE = re.compile(rb'"resourceType"\s*:\s*"Bundle"')
 _KIND = re.compile(rb'"type"\s*:\s*"document"')
 _ABSOLUTE = re.compile(r"(https?://\S*/)[A-Z][A-Za-z]+/[A-Za-z0-9\-.]{1,64}")
@@ -75,7 +77,7 @@ def _read(path: Path) -> Iterator[Loadable | Unreadable]:
     with path.open("rb") as file:
         head = file.read(_HEAD)
     first = head.removeprefix(b"\xef\xbb\xbf").lstrip().partition(b"\n")[0]
-    lines = path.suffix in _NDJSON_NAMES or (_is_object(first) and not _BUNDLE.search(first))
+    lines = path.suffix in _NDJSON_NAMES or _CONVERTED.match(first) or (_is_object(first) and not _BUNDLE.search(first))
     if lines:
         for frame in NdjsonFormat(_PROFILE).split(_chunks(path)):
             yield from _line(path, frame)

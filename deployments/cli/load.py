@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -15,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def load(
-    paths: Annotated[list[Path], typer.Argument(help="NDJSON files, Bundles, or a folder that an export filled.")],
+    paths: Annotated[list[Path], typer.Argument(help="NDJSON files, Bundles, a folder that an export filled, or -.")],
     *,
     to: Annotated[str, typer.Option("--to", help="A destination's name, or the path of its file.")],
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
@@ -27,7 +32,8 @@ def load(
 
     destination = open_destination(to)
     try:
-        summary = Loader(destination, moved=_shown()).load(paths)
+        with _files(paths) as files:
+            summary = Loader(destination, moved=_shown()).load(files)
     finally:
         destination.close()
     if json:
@@ -40,7 +46,6 @@ def load(
 
 def _shown() -> Callable[[Counter[str], int], None]:
     """Return what shows progress: a line that is written over on a terminal, nothing in a pipe."""
-    import sys
     import time
 
     if not sys.stderr.isatty():
@@ -57,9 +62,24 @@ def _shown() -> Callable[[Counter[str], int], None]:
     return show
 
 
-def _print(summary: LoadSummary) -> None:
-    import sys
+@contextmanager
+def _files(paths: list[Path]) -> Iterator[list[Path]]:
+    """Yield `paths` with a file of what standard input holds in the place of `-`: everything is read, then ordered."""
+    from tasks.errors import ConfigError
 
+    if Path("-") not in paths:
+        yield paths
+        return
+    with TemporaryDirectory(prefix="sluice-load-") as folder:
+        given = Path(folder) / "standard-input"
+        with given.open("wb") as file:
+            shutil.copyfileobj(sys.stdin.buffer, file)
+        if not given.stat().st_size:
+            raise ConfigError("nothing to load: standard input is empty")
+        yield [given if path == Path("-") else path for path in paths]
+
+
+def _print(summary: LoadSummary) -> None:
     if sys.stderr.isatty():
         sys.stderr.write("\r\033[K")
     for status in ("sent", "unchanged", "duplicate", "refused", "retry"):

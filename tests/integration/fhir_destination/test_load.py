@@ -17,9 +17,10 @@ def run_load(stub, tmp_path):
     file = tmp_path / "there.yaml"
     file.write_text(f"kind: fhir\nbase_url: {stub.url}\nbackoff: 0.01\n")
 
-    def run(*arguments: object, code: int = 0) -> str:
+    def run(*arguments: object, code: int = 0, stdin: str = "") -> str:
         done = subprocess.run(
             [sys.executable, "-c", COMMAND, "load", "--to", str(file), *map(str, arguments)],
+            input=stdin,
             capture_output=True,
             text=True,
             check=False,
@@ -46,6 +47,23 @@ def resource(kind, id_, **content):
 
 def entry(full_url, body, method="POST", url=None):
     return {"fullUrl": full_url, "resource": body, "request": {"method": method, "url": url or body["resourceType"]}}
+
+
+def test_what_convert_prints_is_loaded_from_standard_input(stub, run_load):
+    found = [
+        {"resource": resource("Observation", "o", subject=to("Patient/p"), note=[{"text": "x" * 70_000}])},
+        {"resource": resource("Patient", "p")},
+    ]
+    line = {
+        "source": "a",
+        "index": 1,
+        "findings": [],
+        "bundle": {"resourceType": "Bundle", "type": "collection", "entry": found},
+    }
+    assert "sent: 2" in run_load("-", stdin=json.dumps(line, separators=(",", ":")) + "\n")
+    assert stub.order == ["Patient/p", "Observation/o"]
+    assert "standard-input: not-json" in run_load("-", stdin="x\n", code=1)
+    assert "standard input is empty" in run_load("-", code=2)
 
 
 def test_files_in_the_wrong_order_are_loaded_in_the_right_one(stub, run_load, tmp_path):
