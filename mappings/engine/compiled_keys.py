@@ -158,6 +158,8 @@ def in_field(  # noqa: PLR0917 - called by generated code
 
 def _text(field: Repetitions, comp: int | None, sub: int | None) -> Said | None:
     """Return the text of a field, or of a component of it."""
+    if not field:
+        return None
     whole = comp is None
     value = "^".join("&".join(subs) for subs in field[0]) if whole else text_of(field[0], comp or 1, sub or 1)
     return (None, encode(value)) if value and value != CLEAR else None

@@ -124,7 +124,8 @@ def _base(seg: Segment, run: Run) -> dict[str, Any]:
         if value:
             result.setdefault("additionalInstruction", []).append(value)
             words = text_of(c, 9) or text_of(c, 2) or text_of(c, 1)
-            result["text"] = f"{result['text']}\n{words}" if "text" in result else words
+            if words:
+                result["text"] = f"{result['text']}\n{words}" if "text" in result else words
     at = _DAILY.get(seg.name, 999)
     for c in seg.field(at)[:1]:
         most = run.maps["CQ[Quantity]"](c, run, str(at))

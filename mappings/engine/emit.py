@@ -318,5 +318,5 @@ def _text(writer: Writer, size: str, number: int | None, sub: int | None, whole:
             writer.add(f"s = x[{sub - 1}] if x and len(x) >= {sub} else None")
         else:
             writer.add("s = (x[0] if len(x) == 1 else joined(x)) if x else None")
-    writer.add(f"if s and s != {CLEAR!r}:")
+    writer.add(f"if s and s != {CLEAR!r} and not s.isspace():")
     writer.depth += 1

@@ -56,16 +56,16 @@ def value_of(segment: Segment | None, number: int, rep: int, comp: int, sub: int
 
 
 def valued(segment: Segment | None, number: int) -> bool:
-    """Say whether a field holds anything but `""`."""
+    """Say whether a field holds anything but `""` and blanks."""
     if segment is None or number >= len(segment.texts) or not segment.texts[number]:
         return False
     if segment.texts[number][0].isalnum():
         # No separator is a letter or a digit, and so neither is the first of an escape sequence.
         return True
     repetitions = segment.field(number)
-    if repetitions and repetitions[0][0][0] not in EMPTY:
+    if repetitions and repetitions[0][0][0].strip() not in EMPTY:
         return True
-    return any(text not in EMPTY for components in repetitions for subs in components for text in subs)
+    return any(text.strip() not in EMPTY for components in repetitions for subs in components for text in subs)
 
 
 def count_of(segment: Segment | None, number: int) -> int:

@@ -139,3 +139,22 @@ def payor_required(seg: Segment, run: Run) -> None:
     for node in run.order:
         if node.type == "Coverage" and node.slots is not None:
             node.say("~~", "payor", [{"display": "unknown"}])
+
+
+@segment("further-financial-classes")
+def further_financial_classes(seg: Segment, run: Run) -> None:
+    """The repetitions of PV1-20 after the first: a Coverage each, named as the first one is."""
+    patient = run.scope.find("Patient")
+    for c in seg.field(20)[1:] if patient is not None else ():
+        if not text_of(c, 1) or patient is None:
+            continue
+        text = "^".join("&".join(subs) for subs in c)
+        key = run.identity("Coverage", run.partner, ["Coverage:visit", patient.id, text])
+        node = run.add(Node("Coverage:visit", "Coverage", key, run.scope, True))
+        kind = run.maps["CWE[CodeableConcept]"]([[sub] for sub in c[0]], run, "20.1", run.tables["FinancialClass"])
+        start = run.date_time(text_of(c, 2), "20.2")
+        said = {"type": kind, "period": {"start": start} if start else None, "beneficiary": patient.pointer()}
+        for path, value in {**said, "payor": [patient.pointer()]}.items():
+            if value:
+                node.say("PV1-20" if path in {"type", "period"} else "PV1", path, value)
+        node.say("~PV1", "status", "active")

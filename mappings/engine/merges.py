@@ -28,7 +28,7 @@ def merge(seg: Segment, run: Run) -> None:
     """Do what the event says with the identifiers of MRG."""
     event = run.message.trigger
     for number in _READ:
-        if number not in _USED.get(event, _READ) and valued(seg, number):
+        if number not in _USED.get(event, _READ) and valued(seg, number) and not _known(seg.field(number), run):
             run.find("unmapped-field", str(number))
     if event in PATIENTS:
         _patients(seg, run)
@@ -52,6 +52,12 @@ _USED = {
     "A45": _PERSON | {5}, "A06": frozenset({3, 5}), "A07": frozenset({3, 5}),
 }  # fmt: skip
 """The fields of MRG that an event speaks of; the others are noted."""
+
+
+def _known(field: Repetitions, run: Run) -> bool:
+    """Say whether a prior identifier is one that the patient has: the standard wants MRG-1, whatever the event is."""
+    patient = run.scope.segment("PID")
+    return patient is not None and all(one in patient.field(3) for one in field)
 
 
 def _prior(seg: Segment, run: Run) -> Repetitions:

@@ -11,7 +11,7 @@ from mappings.engine.helpers import valued
 from mappings.engine.keys import text_of
 from mappings.engine.nodes import Node
 from mappings.engine.people import V2_0443, role_of
-from mappings.engine.primitives import number
+from mappings.engine.primitives import counted, number
 from mappings.engine.protocols import Components, Segment
 from mappings.engine.registry import composite, finish, segment, text
 from mappings.engine.run import ALTERNATE
@@ -86,9 +86,9 @@ def timing_of(c: Components, run: Run, at: str, table: Any = None) -> dict[str, 
     clock = [found for part in parts if (found := run.moment(times.clock(part), f"{at}.2.2", "not-a-time"))]
     if clock:
         repeat["timeOfDay"] = clock
-    count = number(text_of(c, 12)) if text_of(c, 12) else None
-    if count is not None and count >= 1:
-        repeat["count"] = int(count)
+    count = counted(text_of(c, 12))
+    if count:
+        repeat["count"] = count
     elif text_of(c, 12):
         run.find("not-a-number", f"{at}.12")
     timing: dict[str, Any] = {}
@@ -310,7 +310,7 @@ def repeat_pattern(c: Components, run: Run, at: str, table: Any, value: dict[str
 def offset_minutes(amount: str, unit: str) -> int | None:
     """Return an amount of a unit of time in whole minutes."""
     found, factor = number(amount) if amount else None, _MINUTES.get(time_unit(unit) or "")
-    return int(found * factor) if found is not None and found >= 0 and factor else None
+    return counted(str(found * factor)) if found is not None and factor else None
 
 
 def timing_from_tq1(seg: Segment, run: Run) -> dict[str, Any] | None:
@@ -357,9 +357,9 @@ def _lasting(seg: Segment, run: Run, repeat: dict[str, Any]) -> None:
         repeat.update({"duration": amount, "durationUnit": unit})
     elif seg.value(13):
         run.find("not-a-duration", "13")
-    count = number(seg.value(14)) if seg.value(14) else None
-    if count is not None and count >= 1:
-        repeat["count"] = int(count)
+    count = counted(seg.value(14))
+    if count:
+        repeat["count"] = count
     elif seg.value(14):
         run.find("not-a-number", "14")
     minutes = offset_minutes(seg.value(5), seg.value(5, 1, 2))

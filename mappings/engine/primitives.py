@@ -33,6 +33,12 @@ def number(value: str) -> Decimal | None:
     return found if found.adjusted() in _MAGNITUDES else None
 
 
+def counted(value: str) -> int | None:
+    """Return how often or how much, cut to a whole number of FHIR's (less than 2^31); None where it is not that."""
+    found = number(value)
+    return int(found) if found is not None and 0 <= found < 2**31 else None
+
+
 @text("decimal", "decimal")
 def decimal(value: str, run: Run, at: str, table: Table | None = None) -> Decimal | None:
     found = number(value)

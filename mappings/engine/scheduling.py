@@ -10,7 +10,7 @@ from mappings.engine.keys import text_of
 from mappings.engine.nodes import Node
 from mappings.engine.orders import bounds, duration_of, offset_minutes, time_unit
 from mappings.engine.people import withdraw_slot
-from mappings.engine.primitives import number
+from mappings.engine.primitives import counted
 from mappings.engine.protocols import CLEAR, Segment
 from mappings.engine.registry import segment
 from mappings.engine.run import ALTERNATE
@@ -23,10 +23,7 @@ def minutes_of(amount: str, unit: str) -> int | None:
     """Return a duration in minutes; a number without a unit is minutes, as senders mean it."""
     if not amount:
         return None
-    if not unit:
-        found = number(amount)
-        return int(found) if found is not None and found >= 0 else None
-    return offset_minutes(amount, unit)
+    return offset_minutes(amount, unit) if unit else counted(amount)
 
 
 @segment("appointment-duration")

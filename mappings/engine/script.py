@@ -120,12 +120,40 @@ def _write(plan: Plan, names: tuple[str, ...]) -> Script:
         _stand(scope, name, place)
         stands[name] = (place, name, scope)
         script.todo.append(Stand(place, scope.number, steps, silent, plan.gaps.get(name, ())))
+    _visits_first(script, names)
     script.labels = _labels(plan, [step for stand in script.todo for step in stand.steps])
     for stand in script.todo:
         stand.settle(script.labels, plan.unheard.setdefault((stand.steps, stand.away), {}))
     for shape in script.shapes:
         shape.settle()
     return script
+
+
+_OF_A_VISIT = frozenset({"DG1", "PR1", "OBX", "GT1", "PRB", "FT1", "ACC"})
+"""Segments whose natural keys or links name the visit."""
+
+
+def _visits_first(script: Script, names: tuple[str, ...]) -> None:
+    """Let a patient's first PV1 speak before what is said of the visit: keys are the same wherever it stands."""
+    first: dict[int, int] = {}
+    visits: dict[int, int] = {}
+    for at, stand in enumerate(script.todo):
+        name = names[stand.place]
+        if name in _OF_A_VISIT:
+            first.setdefault(_patient(script, stand.scope), at)
+        elif name == "PV1":
+            visits.setdefault(_patient(script, stand.scope), at)
+    for home, at in visits.items():
+        if first.get(home, at) < at:
+            script.todo.insert(first[home], script.todo.pop(at))
+
+
+def _patient(script: Script, number: int) -> int:
+    """Return the number of the scope of the patient around a scope, that of the message where there is none."""
+    shape: Shape | None = script.shapes[number]
+    while shape is not None and shape.name != "patient":
+        shape = shape.parent
+    return shape.number if shape is not None else 0
 
 
 def _labels(plan: Plan, steps: list[Step]) -> frozenset[str]:

@@ -145,6 +145,17 @@ def test_a_segment_of_which_one_field_is_valued_stops_no_message() -> None:
     assert errors == set()
 
 
+@pytest.mark.parametrize("odd", [" ", "^^", "~A", "&B", r"\.br\\", "99999999999999999999", '""^""', "20240230"])
+def test_odd_values_everywhere_stop_no_message(odd: str) -> None:
+    pipeline = Pipeline(Profile("northside", timezone=ZONE), "hl7v2")
+    for structure in ("ADT_A01", "OML_O21", "RAS_O17", "RDS_O13", "SIU_S12", "VXU_V04"):
+        header, *lines = Marked(structure, "2.5.1").text.rstrip("\r").split("\r")
+        odds = ["|".join([line[:3], *(odd if text else "" for text in line.split("|")[1:])]) for line in lines]
+        text = "\r".join([header, "PID|1||P1", *(line for line in odds if line[:3] != "PID")])
+        for frame in pipeline.format.split([text.encode()]):
+            assert [f for f in pipeline.run(frame).conversion.findings if f.severity == "error"] == []
+
+
 def _texts(value: Any) -> list[str]:
     if isinstance(value, dict):
         return [text for part in value.values() for text in _texts(part)]

@@ -157,3 +157,24 @@ def test_an_appointment_ends_when_any_of_its_segments_says(
     assert found["start"] == "2024-03-10T09:00:00-04:00"
     assert found.get("end") == end
     assert ("_end" in found) == (end is None)
+
+
+@pytest.mark.parametrize("name", ["DG1|1||I10^H^I10C||20240301", "PR1|1||0SR^Hip^I10P||20240302", "OBX|1|NM|H^H^L||1"])
+def test_a_thing_has_one_id_whether_it_stands_before_its_visit_or_behind(name: str) -> None:
+    one_way, other = (one(adt("A01", *order)) for order in ((seg("PV1", VISIT), name), (name, seg("PV1", VISIT))))
+    assert {e.resource["id"] for e in one_way.entries} == {e.resource["id"] for e in other.entries}
+
+
+def test_every_financial_class_of_a_visit_is_a_coverage_in_any_order() -> None:
+    found = []
+    for classes in ("MC^20240101~SP^20240201", "SP^20240201~MC^20240101"):
+        made = resources(one(adt("A01", seg("PV1", {**VISIT, 20: classes}))), "Coverage")
+        found.append({c["id"]: (c["type"]["coding"][-1]["code"], c["period"]["start"]) for c in made})
+    assert found[0] == found[1]
+    assert sorted(found[0].values()) == [("MC", "2024-01-01"), ("SP", "2024-02-01")]
+
+
+@pytest.mark.parametrize(("prior", "noted"), [("1^^^NS^MR", []), ("2^^^NS^MR", ["MRG-1"])])
+def test_a_prior_identifier_that_the_patient_has_is_nothing_lost(prior: str, noted: list[str]) -> None:
+    merged = one(adt("A50", seg("MRG", {1: prior, 5: "V0^^^NS^VN"}), seg("PV1", VISIT)))
+    assert [f.location for f in merged.findings if f.code == "unmapped-field"] == noted
