@@ -150,7 +150,7 @@ def in_field(  # noqa: PLR0917 - called by generated code
 ) -> Said | tuple[()]:
     """Return what a field says, and remember it; `()` where it says nothing."""
     field = field_of(seg, number)
-    found = _text(field, comp, sub) if not kind else said_by(run, kind, field, comp, sub)
+    found = (_text(field, comp, sub) if not kind else said_by(run, kind, field, comp, sub)) if field else None
     if len(seg.texts[number]) <= LONGEST:
         run.recall.words[name][seg.texts[number]] = found or ()
     return found or ()
