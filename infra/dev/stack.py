@@ -34,6 +34,9 @@ PORTS = {"postgres": 15432, "sftp": 12022, "s3": 15000, "fhir-ehr": 18080, "fhir
 LOADER = "sluice_runtime"
 """The login of flows, listeners and commands."""
 
+RUNS_AT_ONCE = 6
+"""What the worker starts at once: when the server was away, what it missed is due at one moment when it is back."""
+
 PARTNERS_ON_SFTP = ("northside",)
 QUIET = {
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
@@ -215,6 +218,8 @@ class Stack:
                 "process",
                 "--name",
                 "embedded",
+                "--limit",
+                str(RUNS_AT_ONCE),
             ]
 
         env = {**self._environment(), "PREFECT_WORKER_QUERY_SECONDS": "2"} if "prefect" in self.running else {}
