@@ -64,7 +64,7 @@ class Pair:
     def prefect(self, path: str, **body: Any) -> Any:
         """Call Prefect's API; its server on SQLite says 503 while another write takes long: nothing was done then."""
         for _ in range(30):
-            answer = httpx.post(f"{self.site.env['PREFECT_API_URL']}/{path}", json=body, timeout=60)
+            answer = httpx.post(f"{self.site.env['PREFECT_API_URL']}/{path}", json=body, timeout=300)
             if answer.status_code != 503:
                 break
             time.sleep(2)
