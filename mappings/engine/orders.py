@@ -211,6 +211,21 @@ def filler_group(c: Components, run: Run, at: str, table: Any = None) -> dict[st
     return found
 
 
+@composite("parent-result", "Extension")
+def parent_result(c: Components, run: Run, at: str, table: Any = None) -> dict[str, Any] | None:
+    """OBR-26 (PRL): the result that this one goes on from (an isolate of its susceptibilities), by OBX-3, 4 and 5."""
+    concept = run.maps["CWE[CodeableConcept]"]([[sub] for sub in c[0]], run, f"{at}.1")
+    parts = [{"url": "code", "valueCodeableConcept": concept}] if concept else []
+    for comp, name in ((2, "subId"), (3, "value")):
+        if text_of(c, comp):
+            parts.append({"url": name, "valueString": text_of(c, comp)})
+    run.rest(c, _OF_PRL, at)
+    return {"url": "urn:sluice:parent-result", "extension": parts} if parts else None
+
+
+_OF_PRL = frozenset({1, 2, 3})
+
+
 @text("order-control", "Coding")
 def order_control(value: str, run: Run, at: str, table: Any = None) -> dict[str, Any] | None:
     """ORC-1 as it came: what the sender asked for or announced (HL7 table 0119)."""

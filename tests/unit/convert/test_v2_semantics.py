@@ -178,3 +178,26 @@ def test_every_financial_class_of_a_visit_is_a_coverage_in_any_order() -> None:
 def test_a_prior_identifier_that_the_patient_has_is_nothing_lost(prior: str, noted: list[str]) -> None:
     merged = one(adt("A50", seg("MRG", {1: prior, 5: "V0^^^NS^VN"}), seg("PV1", VISIT)))
     assert [f.location for f in merged.findings if f.code == "unmapped-field"] == noted
+
+
+def test_a_susceptibility_names_the_result_that_it_goes_on_from() -> None:
+    order = seg(
+        "OBR", {3: "F2^LAB", 4: "18769-0^Susceptibility^LN", 26: "600-7&Bacteria&LN^1^Staph", 29: "P1&E^F1&LAB"}
+    )
+    report = only(one(message("ORU^R01^ORU_R01", _PID, order, "OBX|1|NM|A^A^L||1||||||F")), "DiagnosticReport")
+    (parent,) = [e["extension"] for e in report["extension"] if e["url"] == "urn:sluice:parent-result"]
+    assert parent[0]["valueCodeableConcept"]["coding"][0]["code"] == "600-7"
+    assert [part["valueString"] for part in parent[1:]] == ["1", "Staph"]
+
+
+def test_what_is_seen_of_a_person_is_no_result_of_the_order_below() -> None:
+    segments = (
+        _PID,
+        "OBX|1|NM|W^Weight^L||70||||||F",
+        "ORC|NW|P1",
+        "OBR|1|P1||G^Glucose^L",
+        "OBX|1|NM|G^G^L||5||||||F",
+    )
+    weight, glucose = resources(one(message("ORU^R30^ORU_R30", *segments)), "Observation")
+    assert "basedOn" not in weight
+    assert "basedOn" in glucose
