@@ -82,7 +82,8 @@ class _Translator:
         return any_of(*ways)
 
     def _by_presence(self, node: Call, root: str, value: bool) -> Schema:
-        simple = isinstance(node.base, Name) and not node.arguments
+        # of `identifier.system` its first element alone says nothing
+        simple = isinstance(node.base, Name) and isinstance(node.base.base, This) and not node.arguments
         if node.name in _OF_NOTHING_TRUE:
             if value and node.name == "empty" and simple:
                 return self._present(root)

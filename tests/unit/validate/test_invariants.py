@@ -17,6 +17,14 @@ PATIENT: dict[str, Any] = {"resourceType": "Patient", "id": "a"}
 OBSERVATION: dict[str, Any] = {"resourceType": "Observation", "status": "final", "code": {"text": "x"}}
 ALLERGY: dict[str, Any] = {"resourceType": "AllergyIntolerance", "patient": {"reference": "Patient/1"}}
 CONDITION: dict[str, Any] = {"resourceType": "Condition", "subject": {"reference": "Patient/1"}}
+COMPOSITION: dict[str, Any] = {
+    "resourceType": "Composition",
+    "status": "final",
+    "type": {"text": "x"},
+    "date": "2024",
+    "author": [{"display": "x"}],
+    "title": "x",
+}
 QUESTIONNAIRE: dict[str, Any] = {"resourceType": "Questionnaire", "status": "active"}
 TERMS = "http://terminology.hl7.org/CodeSystem"
 LOINC = {"system": "http://loinc.org", "code": "8480-6"}
@@ -180,6 +188,16 @@ BROKEN: list[tuple[dict[str, Any], str, str]] = [
     (bundle("collection", {"resource": PATIENT}, total=1), "bdl-1", "Bundle"),
     (bundle("transaction", {"resource": PATIENT}), "bdl-3", "Bundle"),
     (bundle("message", {"resource": PATIENT}), "bdl-12", "Bundle"),
+    (
+        bundle(
+            "document",
+            {"resource": COMPOSITION, "fullUrl": "urn:x:1"},
+            identifier={"value": "x"},
+            timestamp="2024-01-01T00:00:00Z",
+        ),
+        "bdl-9",
+        "Bundle",
+    ),
     (
         bundle("collection", {"resource": PATIENT, "fullUrl": "http://x/Patient/a/_history/1"}),
         "bdl-8",
