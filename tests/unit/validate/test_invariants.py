@@ -12,6 +12,7 @@ from tasks.validate.fhirpath import Compiler
 from tasks.validate.invariants import WRITTEN
 from tasks.validate.narrative import has_text, is_safe
 from tasks.validate.structure import structure
+from tasks.validate.surely import surely
 
 PATIENT: dict[str, Any] = {"resourceType": "Patient", "id": "a"}
 OBSERVATION: dict[str, Any] = {"resourceType": "Observation", "status": "final", "code": {"text": "x"}}
@@ -396,3 +397,9 @@ def test_a_narrative_is_one_div_of_xhtml(div: Any) -> None:
 def test_basic_formatting_is_safe(inner: str) -> None:
     assert is_safe(DIV.format(inner))
     assert has_text(DIV.format(inner))
+
+
+@pytest.mark.parametrize("expression", ["identifier.system.exists()", "identifier.system.empty().not()"])
+def test_an_element_says_nothing_of_what_is_further_in_it(expression: str) -> None:
+    assert surely(expression, "Bundle", structure("4.0.1").shape("Bundle")) is False
+    assert surely("identifier.exists()", "Bundle", structure("4.0.1").shape("Bundle")) is not False
