@@ -46,7 +46,7 @@ identify: {patient: [MR@SOUTHGATE]}
 enrich: [{translate: Observation.code, with: own-codes}]
 route:
   - {when: "PV1-3.1 = TEST", drop: test ward}
-  - {to: [warehouse, archive], go_on: true}
+  - {to: [warehouse, ehr, archive], go_on: true}
   - {when: "MSH-9.1 = ORU", to: [clinic]}
 """
 """A feed with conditions, a table and two destinations of its own."""
