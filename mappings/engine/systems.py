@@ -6,6 +6,7 @@ import csv
 import re
 from functools import lru_cache
 from pathlib import Path
+from urllib.parse import unquote
 
 _OID = re.compile(r"[0-2](\.(0|[1-9]\d*))+")
 _UUID = re.compile(r"[0-9a-fA-F]{8}-([0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}")
@@ -52,9 +53,14 @@ def universal(value: str, kind: str) -> str | None:
 
 @lru_cache(maxsize=4096)
 def system_name(uri: str) -> str:
-    """Return the name of a code system in HL7 table 0396 (`LN`, `HL70001`); the URI itself where there is none."""
+    """Return the name of a code system in HL7 table 0396 (`LN`, `HL70001`), or the local name that a sender gave it.
+
+    Where there is neither it is the URI itself.
+    """
     for known, found in _names().items():
         if found == uri:
             return known
     table = re.fullmatch(re.escape(TERMINOLOGY) + r"v2-(\d{4})", uri)
-    return f"HL7{table[1]}" if table else uri.removeprefix("urn:oid:")
+    if table:
+        return f"HL7{table[1]}"
+    return unquote(uri.rpartition(":")[2]) if uri.startswith("urn:sluice:") else uri.removeprefix("urn:oid:")
