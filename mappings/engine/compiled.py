@@ -101,8 +101,11 @@ class Maps:
         """Tell things with the same key in one message apart, as `repeat` says."""
         if self.kinds[step.type].repeat == "count":
             run.find("repeated-key", "")
-            for count in range(2, 1_000_000):
-                other = named(text + encode(f"#{count}"))
+            # A report's lines may all have one key: who comes next is remembered, not counted anew.
+            counts = run.memory.setdefault("repeated", {})
+            while True:
+                counts[node_id] = counts.get(node_id, 1) + 1
+                other = named(text + encode(f"#{counts[node_id]}"))
                 if (step.type, other) not in run.nodes:
                     return other
         found = self.repeats[step.type](run, seg)
