@@ -34,6 +34,8 @@ from mappings.engine.tables import Table, load
 MODULES = (
     "primitives",
     "composites",
+    "identifiers",
+    "locations",
     "observations",
     "patients",
     "people",

@@ -141,7 +141,7 @@ def payor_required(seg: Segment, run: Run) -> None:
             node.say("~~", "payor", [{"display": "unknown"}])
 
 
-@segment("further-financial-classes")
+@action("further-financial-classes")
 def further_financial_classes(seg: Segment, run: Run) -> None:
     """The repetitions of PV1-20 after the first: a Coverage each, named as the first one is."""
     patient = run.scope.find("Patient")

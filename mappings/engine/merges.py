@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from mappings.engine.composites import visit_number
 from mappings.engine.helpers import valued
+from mappings.engine.identifiers import visit_number
 from mappings.engine.keys import choose_patient, typed
 from mappings.engine.nodes import Node
 from mappings.engine.protocols import CLEAR, Repetitions, Segment

@@ -60,7 +60,7 @@ class Step:
     """(label, path): where this resource is listed."""
     action: Callable[[Segment, Run], None] | None = None
     makes: bool = False
-    """The action may make resources."""
+    """The action may make resources of labels that no row has."""
     takes: frozenset[int] = frozenset()
     """The fields that an action takes."""
     use: bool = False

@@ -28,7 +28,7 @@ class Function:
     tabled: bool = False
     """It does something only where the row has a code table."""
     makes: bool = True
-    """As a message row's action it may make resources that no row makes."""
+    """As a message row's action it may make resources of labels that no row has."""
 
 
 FUNCTIONS: dict[str, Function] = {}
@@ -68,7 +68,7 @@ def segment(name: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
 
 
 def action(name: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Register a function `(segment, run) -> None` for message rows, which makes no resource."""
+    """Register a function `(segment, run) -> None` for message rows; what it makes, a row has the label of, too."""
 
     def keep(call: Callable[..., Any]) -> Callable[..., Any]:
         FUNCTIONS[name] = Function(name, "segment", "*", call, makes=False)

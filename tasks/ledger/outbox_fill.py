@@ -68,5 +68,5 @@ def fill(connection: Connection, batch_id: int) -> int:
     Reads the temporary tables `said`, `weighed` and `changed`.
     """
     row = connection.execute(FILL, {"batch": batch_id, "record": f"%{RECORD}%"}).fetchone()
-    assert row is not None  # noqa: S101
+    assert row is not None  # noqa: S101 - counts are one row
     return int(row[0])

@@ -180,7 +180,7 @@ def of_batch(connection: Connection, batch_id: int, *, again: bool = False) -> i
     connection.execute("analyze said (resource_type, id, living, alone, turn)")
     create_incoming(connection)
     row = connection.execute(KINDS).fetchone()
-    assert row is not None  # noqa: S101
+    assert row is not None  # noqa: S101 - counts are one row
     living, repeated = row
     if living:
         for statement in (NEW_THINGS, TOUCHED, *((UNCHANGED,) if again else ()), REVIVE, CONTRIBUTE):

@@ -129,7 +129,7 @@ def _write(connection: Connection, batch_id: int, feed: str, partner: str) -> tu
         from changed
         """
     ).fetchone()
-    assert row is not None  # noqa: S101
+    assert row is not None  # noqa: S101 - counts are one row
     created, replaced, unchanged = map(int, row)
     if replaced:
         connection.execute(HISTORY)
