@@ -108,14 +108,15 @@ class Renamed:
 class Marked:
     """A marker stands beside the file.
 
-    A marker that is older than the file may be the predecessor's: the file then has to be stable as well, so that
-    a correction that is still being uploaded is not taken, and one with kept times is not left.
+    A marker that is older than the file, or of the same second and looked at before, may be the predecessor's: the
+    file then has to be stable as well, so that a correction that is still being uploaded is not taken, and one with
+    kept times is not left.
     """
 
     def __init__(self, template: str, state: SourceState) -> None:
         self._template, self._state = template, state
         self._pattern = re.compile(re.escape(template).replace(r"\{name\}", "(.+)").replace(r"\{stem\}", "(.+)"))
-        self._markers: dict[str, float] = {}
+        self._markers: dict[str, Entry] = {}
         self._waiting: dict[str, Entry] = {}
 
     def marker(self, name: str) -> str:
@@ -129,7 +130,7 @@ class Marked:
 
     def seen(self, entry: Entry) -> Iterator[Offer]:
         if self.companion(entry.name):
-            self._markers[entry.name] = entry.modified
+            self._markers[entry.name] = entry
         else:
             self._waiting[entry.name] = entry
         yield from ()
@@ -139,12 +140,14 @@ class Marked:
 
     def rest(self) -> Iterator[Offer]:
         for entry in self._waiting.values():
-            marker = self.marker(entry.name)
-            if marker in self._markers and self._newer(entry, self._markers[marker]):
-                yield entry.offer(marker=marker)
+            marker = self._markers.get(self.marker(entry.name))
+            if marker and (self._marks(marker, entry) or self._state.sighted(entry.name, entry.version) >= SETTLED):
+                yield entry.offer(marker=marker.name)
 
-    def _newer(self, entry: Entry, marked: float) -> bool:
-        return entry.modified <= marked or self._state.sighted(entry.name, entry.version) >= SETTLED
+    def _marks(self, marker: Entry, entry: Entry) -> bool:
+        """Say whether the marker is this version's: SFTP and S3 tell whole seconds, in which two versions may fall."""
+        first = self._state.sighted(marker.name, marker.version) == 1
+        return entry.modified < marker.modified or (first and entry.modified == marker.modified)
 
 
 class Listed:
