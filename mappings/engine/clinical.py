@@ -60,20 +60,20 @@ def allergy_type(value: str, run: Run, at: str, table: Any = None) -> str | None
 
 @composite("allergy-status", "CodeableConcept")
 def allergy_status(c: Components, run: Run, at: str, table: Any = None) -> dict[str, Any] | None:
-    """IAM-17 (HL7 table 0438) as a clinical status."""
-    known = {
-        "C": "active",
-        "U": "active",
-        "P": "active",
-        "S": "active",
-        "D": "inactive",
-        "E": "inactive",
-        "I": "inactive",
-    }
+    """IAM-17 (HL7 table 0438) as a clinical status: a doubt leaves an allergy active."""
+    known = {"E": "inactive", "I": "inactive", **dict.fromkeys("CUPSD", "active")}
     code = known.get(text_of(c, 1))
-    if code is None:
-        return run.find("unmapped-code", at)
-    return {"coding": [{"system": f"{_HL7}allergyintolerance-clinical", "code": code}]}
+    return {"coding": [{"system": f"{_HL7}allergyintolerance-clinical", "code": code}]} if code else None
+
+
+@composite("allergy-verification", "CodeableConcept")
+def allergy_verification(c: Components, run: Run, at: str, table: Any = None) -> dict[str, Any] | None:
+    """IAM-17 as a verification status: unconfirmed, pending, suspect and doubt raised are all not confirmed."""
+    known = {
+        "c": "confirmed", "i": "confirmed", "e": "refuted",
+        "u": "unconfirmed", "p": "unconfirmed", "s": "unconfirmed", "d": "unconfirmed",
+    }  # fmt: skip
+    return _status(known, "allergyintolerance-verification", c, run, at)
 
 
 @segment("allergy-reporter")

@@ -178,16 +178,38 @@ def link(seg: Segment, run: Run) -> None:
                 one.say(f"A24:{other.id}", "link", [{"other": other.pointer(), "type": "seealso"}])
 
 
-@segment("reopen")
-def reopen(seg: Segment, run: Run, target: Node) -> None:
-    """A13: the visit goes on; when and whereto it ended is taken back."""
-    for slot, path in (
+@segment("take-back")
+def take_back(seg: Segment, run: Run, target: Node) -> None:
+    """A cancellation: what the event that it takes back has said of the visit is cleared, beside status and place.
+
+    A13 clears when and whereto the visit ended; A12 and A26 the place that came to nothing, and note it where they
+    say it. A32 and A33 clear the temporary place that they do not say anew.
+    """
+    event = run.message.trigger
+    for slot, path in _TAKEN_BACK[event]:
+        if target.slots and target.slots.get(slot):
+            if event in _SAID_ANEW:
+                continue
+            run.find("outranked", slot.partition("-")[2], "information")
+        target.replace(slot, [])
+        if path:
+            target.clear(slot, path)
+
+
+_TAKEN_BACK = {
+    "A12": (("PV1-6", ""),),
+    "A13": (
         ("PV1-36", "hospitalization.dischargeDisposition"),
         ("PV1-37", "hospitalization.destination"),
         ("PV1-45", "period.end"),
-    ):
-        target.replace(slot, [])
-        target.clear(slot, path)
+    ),
+    "A25": (("EVN-3", ""),),
+    "A26": (("PV1-42", ""), ("PV2-1", "")),
+    "A32": (("PV1-11", ""),),
+    "A33": (("PV1-11", ""),),
+    "A52": (("PV2-47", ""),),
+}
+_SAID_ANEW = frozenset({"A32", "A33"})
 
 
 @action("withdraw-visit")

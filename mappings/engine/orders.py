@@ -248,23 +248,35 @@ def comment(c: Components, run: Run, at: str, table: Any = None) -> str | None:
 
 @segment("ordering-provider")
 def ordering_provider(seg: Segment, run: Run, target: Node) -> None:
-    """ORC-12 as the requester in a role, for the facility in ORC-21 with its address and telecom (22, 23, 24)."""
-    people, facilities = seg.field(12), seg.field(21)
-    if not people or not facilities:
+    """ORC-12 as the requester in a role, for the facility in ORC-21 with its address and telecom (22, 23, 24).
+
+    A facility alone requests itself, unless another field names who does.
+    """
+    if len(seg.texts) <= _FACILITY:
         return
-    organization = run.maps["XON[Organization]"](facilities[0], run, "21")
-    if organization is None:
-        return
+    people, facilities = seg.field(12), seg.field(_FACILITY)
+    organization = run.maps["XON[Organization]"](facilities[0], run, "21") if facilities else None
+    practitioner = run.maps["XCN[Practitioner]"](people[0], run, "12") if people else None
     _reach(seg, run, organization, "Organization", 22, 23)
-    role = role_of(people[0], run, "12", V2_0443, "OP", organization)
-    if role is not None and target.slots is not None:
+    _reach(seg, run, practitioner, "Practitioner", 24, 0)
+    if organization is None or target.slots is None:
+        return
+    role = role_of(people[0], run, "12", V2_0443, "OP", organization) if people else None
+    if role is not None:
         target.replace("ORC-12", [("requester", role)])
-    practitioner = run.maps["XCN[Practitioner]"](people[0], run, "12")
-    if practitioner is not None:
-        _reach(seg, run, practitioner, "Practitioner", 24, 0)
+    elif not people:
+        target.say("~ORC-21", "requester", organization)
 
 
-def _reach(seg: Segment, run: Run, pointer: dict[str, str], kind: str, address: int, telecom: int) -> None:  # noqa: PLR0917
+_FACILITY = 21
+
+
+def _reach(seg: Segment, run: Run, pointer: dict[str, str] | None, kind: str, address: int, telecom: int) -> None:  # noqa: PLR0917
+    if pointer is None:
+        for at in (address, telecom):
+            if at and valued(seg, at):
+                run.find("address-of-nobody", str(at))
+        return
     node = run.nodes[kind, pointer["reference"].split("/")[1]]
     found = [value for c in seg.field(address) if (value := run.maps["XAD[Address]"](c, run, str(address)))]
     if found:

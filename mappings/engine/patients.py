@@ -10,7 +10,7 @@ from mappings.engine.helpers import valued, whole
 from mappings.engine.keys import text_of
 from mappings.engine.primitives import number
 from mappings.engine.protocols import CLEAR, Components, Segment
-from mappings.engine.registry import composite, segment, text
+from mappings.engine.registry import action, composite, segment, text
 
 if TYPE_CHECKING:
     from mappings.engine.run import Run
@@ -294,15 +294,25 @@ _YES_NO = "http://terminology.hl7.org/CodeSystem/v2-0136"
 @segment("bed-status")
 def bed_status(seg: Segment, run: Run, target: Any) -> None:
     """PV1-40 as the operational status of the room or bed in PV1-3."""
-    places = seg.field(3)
+    _bed(seg, run, 3, 40)
+
+
+@action("bed")
+def bed(seg: Segment, run: Run) -> None:
+    """NPU (A20): the status of a bed, whoever lies in it."""
+    _bed(seg, run, 1, 2)
+
+
+def _bed(seg: Segment, run: Run, place_at: int, status_at: int) -> None:
+    places, codes = seg.field(place_at), seg.field(status_at)
     if not places or not (text_of(places[0], 2) or text_of(places[0], 3)):
-        run.find("bed-status-without-bed", "40")
+        run.find("bed-status-without-bed", str(status_at))
         return
-    pointer = run.maps["PL[Location]"](places[0], run, "3")
-    code = seg.value(40).strip()
-    if pointer and code and code != CLEAR:
-        coding = {"system": "http://terminology.hl7.org/CodeSystem/v2-0116", "code": code}
-        run.nodes["Location", pointer["reference"].split("/")[1]].mention("PV1-40", "operationalStatus", coding)
+    pointer = run.maps["PL[Location]"](places[0], run, str(place_at))
+    coding = run.maps["CWE[Coding]"](codes[0], run, str(status_at), run.tables["BedStatus"]) if codes else None
+    if pointer and coding:
+        node = run.nodes["Location", pointer["reference"].split("/")[1]]
+        node.mention(f"{seg.name}-{status_at}", "operationalStatus", coding)
 
 
 @text("days", "Quantity")

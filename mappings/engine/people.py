@@ -148,6 +148,19 @@ def role_withdrawn(seg: Segment, run: Run, target: dict[str, Any]) -> None:
         withdraw_slot(seg, run, target)
 
 
+@segment("withdrawn")
+def withdrawn(seg: Segment, run: Run, target: dict[str, Any]) -> None:
+    """An element of a list of which the row's condition says that its segment deletes it."""
+    withdraw_slot(seg, run, target)
+
+
+@segment("practitioner-withdrawn")
+def practitioner_withdrawn(seg: Segment, run: Run, target: Node) -> None:
+    """A general practitioner who is one no more: where no other segment names one, what was said before is cleared."""
+    if target.slots is not None and seg.name not in target.slots:
+        target.replace(seg.name, [])
+
+
 @segment("role-unit")
 def role_unit(seg: Segment, run: Run, target: Any) -> None:
     """PRT-7: the type of the organization in PRT-8."""

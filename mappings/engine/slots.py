@@ -74,7 +74,14 @@ _CHOOSING = frozenset({
 
 
 def _choose(resource: Resource) -> None:
-    """Of a choice element leave the name that says most, so that PID-29's date stands before PID-30's yes."""
+    """Of a choice element leave the name that says most, so that PID-29's date stands before PID-30's yes.
+
+    What was entered in error has no clinical status (ait-2, con-5), whatever a message said of it before.
+    """
+    if "clinicalStatus" in resource and "verificationStatus" in resource:
+        codings = resource["verificationStatus"].get("coding", ())
+        if any(coding.get("code") == "entered-in-error" for coding in codings):
+            del resource["clinicalStatus"]
     for less, more in CHOICES:
         if less in resource and more in resource:
             del resource[less]
