@@ -103,6 +103,15 @@ def open_batch(connection: Connection, feed: Feed, token: int, run_id: str | Non
     return int(row[0])
 
 
+def leave_unflushed(connection: Connection) -> None:
+    """Let the transaction that stages a batch commit without waiting for the disk.
+
+    A server that crashes within its next moments forgets that transaction as a whole, and what it read is read again:
+    whatever follows from it (a verdict, a publication, a receipt) is committed behind it, and takes it along.
+    """
+    connection.execute("set local synchronous_commit = off")
+
+
 def fix_members(connection: Connection, feed: Feed, batch_id: int, members: Members, staged_rows: int) -> None:
     """Store a batch's members, counts, findings and how far its deliveries were read."""
     going = sum(1 for record in members.records if record[4] is None)

@@ -20,8 +20,7 @@ from tasks.errors import BadRecord
 from tasks.failpoints import reached
 from tasks.feed import Feed
 from tasks.landing.store import Landing
-from tasks.ledger import batches, claims, deliveries, erased, peers, segments, spoken
-from tasks.ledger.arrays import RAW, numbers, texts
+from tasks.ledger import batches, binary, claims, deliveries, erased, peers, segments, spoken
 from tasks.ledger.batches import Ended, Members, Slice
 from tasks.ledger.db import Connection
 from tasks.ledger.deliveries import Delivery
@@ -43,7 +42,6 @@ copy staging.resource
      patients)
 from stdin (format binary)
 """
-TYPES = ("int8", "int8", "text", "text", "timestamptz", "text", "bool", RAW, "bytea", "text", "text", RAW)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +107,7 @@ class Stager:
         with writer.transaction():
             claims.check(writer, f"feed:{self.feed.name}", token)
             self.hold(writer)
+            batches.leave_unflushed(writer)
             batch_id = batches.open_batch(writer, self.feed, token, run_id, self.pipeline.version)
             members = Members()
             rows = stage_rows(writer, batch_id, self._rows(reader, members, todo, limit))
@@ -278,7 +277,7 @@ def whole(delivery: Delivery, end: Position) -> tuple[Finding, ...]:
     return ()
 
 
-Columns = tuple[bytes, str, str | None, tuple[int, ...]]
+Columns = tuple[bytes, bytes, bytes | None, tuple[int, ...]]
 
 
 class Written:
@@ -311,7 +310,7 @@ def _written(entry: Entry) -> Columns:
     resource = entry.resource
     text = canonical(resource)
     patients = spoken.named(resource["resourceType"], resource["id"], text)
-    return digest_of(text), text.decode(), _slots(entry), tuple(map(spoken.mark, patients))
+    return digest_of(text), text, _slots(entry), tuple(map(spoken.mark, patients))
 
 
 def staged_rows(
@@ -345,17 +344,36 @@ def staged_rows(
 
 def stage_rows(writer: Connection, batch_id: int, rows: Iterable[Row]) -> int:
     """Stage rows for a batch, and note of whom they speak; return how many there are."""
-    count = 0
     speaks: set[tuple[int, int]] = set()
-    with writer.cursor().copy(STAGE) as copy:
-        copy.set_types(TYPES)
-        for record, kind, key, when, version, deleted, to, digest, text, slots, patients in said_once(rows):
-            columns = (record, kind, key, when, version, deleted, texts(to), digest, text, slots, numbers(patients))
-            copy.write_row((batch_id, *columns))
-            speaks.update([(patient, record) for patient in patients])
-            count += 1
+    batch = binary.number(batch_id)
+
+    def packed() -> Iterator[bytes]:
+        for row in said_once(rows):
+            speaks.update([(patient, row[0]) for patient in row[-1]])
+            yield batch + _packed(row)
+
+    count = binary.copy_rows(writer, STAGE, 12, packed())
     spoken.note(writer, speaks)
     return count
+
+
+def _packed(row: Row) -> bytes:
+    record, kind, key, when, version, deleted, to, digest, text, slots, patients = row
+    return b"".join(
+        (
+            binary.number(record),
+            binary.word(kind),
+            binary.raw(key.encode()),
+            binary.instant(when),
+            binary.word(version),
+            binary.boolean(deleted),
+            binary.texts(to),
+            binary.raw(digest),
+            binary.raw(text),
+            binary.raw(slots),
+            binary.numbers(patients),
+        )
+    )
 
 
 def said_once(rows: Iterable[Row]) -> Iterator[Row]:
@@ -375,10 +393,10 @@ def said_once(rows: Iterable[Row]) -> Iterator[Row]:
     yield from newest.values()
 
 
-def _slots(entry: Entry) -> str | None:
+def _slots(entry: Entry) -> bytes | None:
     if entry.slots is None:
         return None
-    return dumps({**entry.slots, DELETED: []} if entry.deleted else entry.slots).decode()
+    return dumps({**entry.slots, DELETED: []} if entry.deleted else entry.slots)
 
 
 def record_key(feed: str, frame: Frame) -> bytes | None:

@@ -82,13 +82,13 @@ def staged(statement: Statement, scope: str) -> tuple[Any, ...]:
         slots = json.loads(json.dumps(said).replace("{0}", f"{scope}-{'b' if which == 'a' else 'a'}"))
         deleted = DELETED in slots
         resource = assemble(kind, key, {slot: pairs for slot, pairs in slots.items() if slot != DELETED})
-        text = dumps(slots).decode()
+        text = dumps(slots)
     else:
         deleted, text = said is None, None
         resource = {"resourceType": kind, "id": key, "status": "final", "valueInteger": said or 0}
         resource["subject"] = {"reference": f"Patient/{scope}-a"}
         resource["code"] = {"coding": [{"system": "http://loinc.org", "code": "1-1"}]}
-    return (kind, key, when, "4.0.1", deleted, (), digest(resource), dumps(resource).decode(), text, ())
+    return (kind, key, when, "4.0.1", deleted, (), digest(resource), dumps(resource), text, ())
 
 
 STATE = """
