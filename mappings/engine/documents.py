@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import base64
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from mappings.engine.attachments import attachment_of, media_type, pointer_of
 from mappings.engine.helpers import whole
-from mappings.engine.keys import text_of
+from mappings.engine.keys import text_of, typed
+from mappings.engine.merges import prior
+from mappings.engine.nodes import Node
 from mappings.engine.protocols import CLEAR, Components, Segment
-from mappings.engine.registry import composite, segment
+from mappings.engine.registry import action, composite, segment
 
 if TYPE_CHECKING:
     from mappings.engine.run import Run
@@ -53,90 +55,115 @@ def authentication(c: Components, run: Run, at: str, table: Any = None) -> dict[
     return {"url": "urn:sluice:authentication", "extension": inner} if inner else None
 
 
-_RELATION = {
-    "T05": "appends",
-    "T06": "appends",
-    "T07": "replaces",
-    "T08": "replaces",
-    "T09": "replaces",
-    "T10": "replaces",
-}
-
-
-@segment("document-content")
-def document_content(seg: Segment, run: Run, target: dict[str, Any]) -> None:
-    """What stands for a content that no OBX brings, and what kind of relation TXA-13 is.
-
-    T05 and T06 append, T07 to T10 replace; T11 cancels.
-    """
-    for related in target.get("relatesTo", []):
-        related["code"] = _RELATION.get(run.message.trigger, "appends")
-    if run.message.trigger == "T11":
-        target["status"] = "entered-in-error"
-    if run.scope.every("OBX"):
-        return
-    kind = media_type(seg.value(3), "")
-    attachment: dict[str, Any] = {"contentType": kind} if kind else {}
-    title = seg.value(16) or seg.value(25)
-    attachment["title"] = title if title and title != CLEAR else "document"
-    target["content"] = [{"attachment": attachment}]
-
-
 @segment("document-section")
-def document_section(seg: Segment, run: Run, target: dict[str, Any]) -> None:
+def document_section(seg: Segment, run: Run, target: Node) -> None:
     """An OBX as content: ED and RP as they are; the lines of text that follow each other become one attachment."""
-    field = seg.field(5)
     title = seg.value(3, 1, 2) or seg.value(3)
     kind = seg.value(2).strip().upper()
-    found = []
+    parts = _parts(run, target)
     if kind in {"ED", "RP"}:
         convert = attachment_of if kind == "ED" else pointer_of
-        for c in field:
+        for c in seg.field(5):
             attachment = convert(c, run, "5")
             if attachment:
-                found.append({"attachment": {**attachment, **({"title": title} if title else {})}})
+                parts.append(Part(title, attachment))
     else:
-        _lines(seg, target, title)
-    content = target.setdefault("content", [])
-    content.extend(found)
-    if not content:
-        content.append({"attachment": {"title": title or "document"}})
-    _about(seg, run, content[-1])
+        _lines(seg, parts, title)
+    if not parts:
+        parts.append(Part(title or "document", {}))
+    _about(seg, run, parts[-1])
 
 
-def _about(seg: Segment, run: Run, part: dict[str, Any]) -> None:
+@segment("document-note")
+def document_note(seg: Segment, run: Run, target: Node) -> None:
+    """NTE-3 as an attachment of its own."""
+    lines = [line for c in seg.field(3) if (line := whole(c).strip()) and line != CLEAR]
+    if lines:
+        _parts(run, target).append(Part("note", {"contentType": "text/plain"}, lines))
+
+
+@dataclass(slots=True)
+class Part:
+    """One content of a document while the message is read; its lines are joined at the end."""
+
+    title: str
+    attachment: dict[str, Any]
+    lines: list[str] = field(default_factory=list)
+    codes: list[dict[str, Any]] = field(default_factory=list)
+
+    def content(self) -> dict[str, Any]:
+        """Return the content as DocumentReference has it."""
+        attachment = dict(self.attachment)
+        if self.lines:
+            attachment["data"] = base64.b64encode("\n".join(self.lines).encode()).decode()
+        if self.title:
+            attachment["title"] = self.title
+        return {"attachment": attachment, **({"extension": self.codes} if self.codes else {})}
+
+
+def _parts(run: Run, document: Node) -> list[Part]:
+    parts: list[Part] = run.memory.setdefault(("document", document.id), [])
+    return parts
+
+
+def _lines(seg: Segment, parts: list[Part], title: str) -> None:
+    lines = [line for c in seg.field(5) if (line := whole(c).rstrip()) and line != CLEAR]
+    if not lines:
+        return
+    if parts and parts[-1].lines and parts[-1].title == title:
+        parts[-1].lines += lines
+        return
+    parts[:] = [part for part in parts if part.lines or part.attachment]
+    parts.append(Part(title, {"contentType": "text/plain"}, lines))
+
+
+def _about(seg: Segment, run: Run, part: Part) -> None:
     """OBX-3 and OBX-14: what the section is, and when it was made."""
     code = seg.field(3)
     concept = run.maps["CWE[CodeableConcept]"](code[0], run, "3") if code else None
     extension = {"url": "urn:sluice:section-code", "valueCodeableConcept": concept}
-    if concept and extension not in part.setdefault("extension", []):
-        part["extension"].append(extension)
-    if not part.get("extension", True):
-        del part["extension"]
+    if concept and extension not in part.codes:
+        part.codes.append(extension)
     made = run.date_time(seg.value(14).strip().replace(CLEAR, ""), "14")
     if made:
-        part["attachment"]["creation"] = made
+        part.attachment["creation"] = made
 
 
-def _lines(seg: Segment, target: dict[str, Any], title: str) -> None:
-    text = "\n".join(line for c in seg.field(5) if (line := whole(c).rstrip()) and line != CLEAR)
-    if not text:
+@action("document-content")
+def document_content(seg: Segment, run: Run) -> None:
+    """Say the whole content at once; a notification without any (T01, T03, T11 …) leaves what was said before.
+
+    What stands for a content that nobody has sent yet gives way to it. T09 and T10 replace the document in TXA-13.
+    """
+    document = run.scope.find("DocumentReference")
+    if document is None:
         return
-    content = target.setdefault("content", [])
-    last = content[-1]["attachment"] if content else {}
-    if last.get("contentType") == "text/plain" and last.get("title", "") == title:
-        have = base64.b64decode(last["data"]).decode()
-        last["data"] = base64.b64encode(f"{have}\n{text}".encode()).decode()
+    parts = run.memory.get(("document", document.id), ())
+    if parts:
+        document.replace("OBX", [("content", [part.content() for part in parts])])
+    else:
+        kind = media_type(seg.value(3), "")
+        title = seg.value(16) or seg.value(25)
+        titled = {"title": title if title and title != CLEAR else "document"}
+        attachment = {**({"contentType": kind} if kind else {}), **titled}
+        document.say("~TXA", "content", [{"attachment": attachment}])
+    if run.message.trigger in {"T09", "T10"} and seg.field(13):
+        _replaced(seg.field(13)[0], run, document)
+
+
+def _replaced(c: Components, run: Run, document: Node) -> None:
+    """Let the document in TXA-13 be superseded, and point at it."""
+    found, identifier = typed("EI", c), run.maps["EI[Identifier]"](c, run, "13")
+    if found is None or not identifier:
         return
-    content[:] = [part for part in content if "data" in part["attachment"] or "url" in part["attachment"]]
-    attachment = {"contentType": "text/plain", "data": base64.b64encode(text.encode()).decode()}
-    content.append({"attachment": {**attachment, **({"title": title} if title else {})}})
-
-
-@segment("document-note")
-def document_note(seg: Segment, run: Run, target: dict[str, Any]) -> None:
-    """NTE-3 as an attachment of its own."""
-    text = "\n".join(line for c in seg.field(3) if (line := whole(c).strip()) and line != CLEAR)
-    if text:
-        attachment = {"contentType": "text/plain", "data": base64.b64encode(text.encode()).decode(), "title": "note"}
-        target.setdefault("content", []).append({"attachment": attachment})
+    older = prior(run, "DocumentReference:prior", "DocumentReference", found)
+    if older is document:
+        return
+    older.say("TXA-12", "masterIdentifier", identifier)
+    older.say("TXA-19", "status", "superseded")
+    older.say("~TXA", "content", [{"attachment": {"title": "document"}}])
+    patient = run.scope.find("Patient")
+    if patient is not None:
+        older.say("TXA", "subject", patient.pointer())
+    target = {**older.pointer(), "type": "DocumentReference", "identifier": identifier}
+    document.replace("TXA-13", [("relatesTo", [{"code": "replaces", "target": target}])])

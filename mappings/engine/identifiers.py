@@ -117,9 +117,16 @@ def assigner_xon(components: Components, run: Run, at: str, table: Any, value: d
 
 @finish("assigner-ei")
 def assigner_ei(components: Components, run: Run, at: str, table: Any, value: dict[str, Any]) -> None:
-    """EI.2 to EI.4: one HD written as three components."""
+    """EI.2 to EI.4: one HD written as three components; a universal id without an entity is the identifier itself."""
     if "value" not in value:
-        of_nothing(components, run, at, 2, 3, 4)
+        uid, kind = text_of(components, 3), text_of(components, 4)
+        uri = universal(uid, kind) if uid else None
+        if uri:
+            value.update({"system": "urn:ietf:rfc:3986", "value": uri})
+        elif uid:
+            value["value"] = uid
+            assigned(value, (text_of(components, 2), "", ""))
+        of_nothing(components, run, at, *((4,) if uid and not uri else () if uid else (2, 3, 4)))
         return
     assigned(value, (text_of(components, 2), text_of(components, 3), text_of(components, 4)))
 

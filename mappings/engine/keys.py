@@ -94,10 +94,11 @@ def typed(kind: str, components: Components) -> tuple[bool, list[str]] | None:  
 
 def _entity(components: Components) -> tuple[bool, list[str]] | None:
     value = text_of(components, 1)
-    if not value:
-        return None
     space, uid, kind = (text_of(components, comp) for comp in (2, 3, 4))
     uri = universal(uid, kind) if uid else None
+    if not value:
+        # Some number their documents in the third component alone.
+        return (True, [uri, ""]) if uri else (False, [uid, space]) if uid else None
     return (True, [value, uri]) if uri else (False, [value, space or uid])
 
 

@@ -65,7 +65,8 @@ def _prior(seg: Segment, run: Run) -> Repetitions:
     return next((field for at in (1, 4, 2) if choose_patient(run, field := seg.field(at))), ())
 
 
-def _node(run: Run, label: str, type_name: str, found: tuple[bool, list[str]]) -> Node:
+def prior(run: Run, label: str, type_name: str, found: tuple[bool, list[str]]) -> Node:
+    """Return the thing of an earlier message that an identifier names, of which this one says something."""
     universal, parts = found
     shared = universal or (len(parts) > 1 and parts[1] in run.shared)
     node_id = run.identity(type_name, "" if shared else run.partner, parts)
@@ -77,7 +78,7 @@ def _prior_patient(seg: Segment, run: Run) -> Node | None:
     found = choose_patient(run, _prior(seg, run))
     if found is None:
         return run.find("nothing-to-merge", "1")
-    node = _node(run, "Patient:prior", "Patient", found)
+    node = prior(run, "Patient:prior", "Patient", found)
     for at in (1, 2, 4):
         _identifiers(node, f"MRG-{at}", seg.field(at), run, str(at))
     name = seg.field(7)
@@ -114,7 +115,7 @@ def _numbered(seg: Segment, run: Run, number: int, type_name: str, status: str) 
     if found is None:
         run.find("nothing-to-merge", str(number))
         return
-    retired = _node(run, f"{type_name}:prior", type_name, found)
+    retired = prior(run, f"{type_name}:prior", type_name, found)
     if retired is survivor:
         run.find("merged-with-itself", str(number))
         return
@@ -158,7 +159,7 @@ def _move(seg: Segment, run: Run, number: int, type_name: str) -> None:
     found = typed("CX", field[0]) if field else None
     if found is None:
         return
-    node = _node(run, type_name, type_name, found)
+    node = prior(run, type_name, type_name, found)
     _identifiers(node, f"MRG-{number}", field, run, str(number))
     _required(node)
     _subject(node, run)
