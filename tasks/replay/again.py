@@ -84,8 +84,12 @@ class Again:
                 extra(outcome)
         return outcome
 
-    def restage(self, records: Sequence[int], reason: str, *, despite_gate: bool = False) -> Outcome:
-        """Stage published records again and publish what differs; raises `GateFailed` where the gate would hold it."""
+    def restage(self, records: Sequence[int], reason: str, *, despite_gate: bool = False) -> Iterator[Outcome]:
+        """Stage published records again and publish what differs; raises `GateFailed` where the gate would hold it.
+
+        Yields the same outcome twice: once all is converted and staged, and with what became of the records. What lies
+        between is Postgres' work, and may go on in another thread.
+        """
         outcome = Outcome()
         with self._transaction():
             outcome.counts["requeued"] += requeue.refused(self.writer, self.feed.name, records, reason)
@@ -96,13 +100,14 @@ class Again:
             stage_rows(self.writer, batch_id, self._said_now(mine, told))
             outcome.counts["kept"] += len(told.still) + len(told.dropped)
             outcome.refused.update(told.refused())
+            yield outcome
             if told.good:
                 withdraw(self.writer, batch_id, told.good)
                 self._count_rows(batch_id)
                 self._through(batch_id, outcome, len(told.good), must_pass=not despite_gate)
             else:
                 batches.forget(self.writer, batch_id)
-        return outcome
+        yield outcome
 
     def _said_now(self, records: Sequence[int], told: _Told) -> Iterator[Row]:
         """Yield the rows of those records that are good now; `told` knows what became of each."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from itertools import groupby
 
@@ -126,21 +127,54 @@ def replay(
     with connect(settings().warehouse_url) as connection:
         check_known(connection, selection)
     _note(actor, "replay-dry-run" if dry else "replay", selection.words(), reason, {})
-    for stager, records in _restaged(_chunks(selection, pace, "true")):
-        with again(stager, f"replay:{actor}", patience=pace.patience, dry=dry) as through:
-            outcome = through.release(records, reason)
-            outcome.counts["skipped"] = 0
-            rest = [record for record in records if record not in set(outcome.released)]
-            restaged = through.restage(rest, reason, despite_gate=despite_gate)
-            outcome.add(restaged)
-            outcome.changes += restaged.changes
-            done = sum(n for name, n in outcome.counts.items() if name not in {"skipped", "requeued"})
-            outcome.counts["skipped"] = len(records) - done
+    goes = (
+        _through(again(stager, f"replay:{actor}", patience=pace.patience, dry=dry), records, reason, despite_gate)
+        for stager, records in _restaged(_chunks(selection, pace, "true"))
+    )
+    for outcome in _overlapped(goes) if dry else map(_whole, goes):
         total.add(outcome)
         tell(outcome)
     if not dry:
         _note(actor, "replay-ended", selection.words(), reason, total.counts)
     return total
+
+
+def _through(
+    means: AbstractContextManager[Again], records: Sequence[int], reason: str, despite_gate: bool
+) -> Iterator[Outcome]:
+    """Send a chunk through in two steps, as `Again.restage` does; yield after each what became of it so far."""
+    with means as through:
+        outcome = through.release(records, reason)
+        outcome.counts["skipped"] = 0
+        gone = set(outcome.released)
+        rest = [record for record in records if record not in gone]
+        staging = through.restage(rest, reason, despite_gate=despite_gate)
+        next(staging)
+        yield outcome
+        restaged = next(staging)
+        outcome.add(restaged)
+        outcome.changes += restaged.changes
+        done = sum(n for name, n in outcome.counts.items() if name not in {"skipped", "requeued"})
+        outcome.counts["skipped"] = len(records) - done
+    yield outcome
+
+
+def _whole(go: Iterator[Outcome]) -> Outcome:
+    next(go)
+    return next(go)
+
+
+def _overlapped(goes: Iterable[Iterator[Outcome]]) -> Iterator[Outcome]:
+    """Let Postgres compare a chunk while the next is converted; for chunks that write nothing."""
+    with ThreadPoolExecutor(1) as comparing:
+        before: Future[Outcome] | None = None
+        for go in goes:
+            next(go)
+            if before is not None:
+                yield before.result()
+            before = comparing.submit(next, go)
+        if before is not None:
+            yield before.result()
 
 
 def send_again(
