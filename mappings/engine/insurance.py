@@ -15,13 +15,16 @@ if TYPE_CHECKING:
     from mappings.engine.run import Run
 
 
-@composite("first-value", "string")
-def first_value(c: Components, run: Run, at: str, table: Any = None) -> str | None:
-    run.rest(c, _FIRST, at)
-    return text_of(c, 1) or None
-
-
-_FIRST = frozenset({1})
+@segment("insured-plan")
+def insured_plan(seg: Segment, run: Run, target: Node) -> None:
+    """IN1-2: number and name of the plan; what they are by themselves is the row's that makes an identifier of it."""
+    plans = seg.field(2)
+    if cleared(plans):
+        target.clear("IN1-2", "class")
+    number, name = (text_of(plans[0], comp) for comp in (1, 2)) if plans else ("", "")
+    if number or name:
+        named = {"name": name} if name else {}
+        target.say("IN1-2", "class", [{"type": _PLAN, "value": number or name, **named}])
 
 
 @segment("insured-group")
@@ -39,7 +42,10 @@ def insured_group(seg: Segment, run: Run, target: Node) -> None:
         target.say("IN1-8", "class", [{"type": _GROUP, "value": number or "group", **named}])
 
 
-_GROUP = {"coding": [{"system": "http://terminology.hl7.org/CodeSystem/coverage-class", "code": "group"}]}
+_PLAN, _GROUP = (
+    {"coding": [{"system": "http://terminology.hl7.org/CodeSystem/coverage-class", "code": code}]}
+    for code in ("plan", "group")
+)
 
 
 @text("member-number", "Identifier")
@@ -63,24 +69,42 @@ def case_manager(c: Components, run: Run, at: str, table: Any = None) -> dict[st
     return {"coding": [{"system": "http://snomed.info/sct", "code": "768832004"}], "text": "case manager"}
 
 
-@segment("insurer-reach")
-def insurer_reach(seg: Segment, run: Run, target: Node) -> None:
-    """IN1-5 to IN1-7: address, contact person and telephone of the insurer in IN1-4."""
-    names = seg.field(4)
-    pointer = run.maps["XON[Organization]"](names[0], run, "4") if names else None
-    if pointer is None:
+@segment("insurer")
+def insurer(seg: Segment, run: Run, target: Node) -> None:
+    """IN1-3 and IN1-5 to IN1-7: identifiers, address, contact and telephone of the insurer in IN1-4.
+
+    Without a name (IN1-4) the first identifier names the insurer.
+    """
+    node = _insurer(seg, run, target)
+    if node is None:
         return
-    node = run.nodes["Organization", pointer["reference"].split("/")[1]]
-    addresses = [value for c in seg.field(5) if (value := run.maps["XAD[Address]"](c, run, "5"))]
-    numbers = [value for c in seg.field(7) if (value := run.maps["XTN[ContactPoint]"](c, run, "7"))]
-    people = [{"name": value} for c in seg.field(6) if (value := run.maps["XPN[HumanName]"](c, run, "6"))]
-    for slot, path, found in (
-        ("IN1-5", "address", addresses),
-        ("IN1-6", "contact", people),
-        ("IN1-7", "telecom", numbers),
+    for number, path, found in (
+        (3, "identifier", _all(seg, run, 3, "CX[Identifier]")),
+        (5, "address", _all(seg, run, 5, "XAD[Address]")),
+        (6, "contact", [{"name": name} for name in _all(seg, run, 6, "XPN[HumanName]")]),
+        (7, "telecom", _all(seg, run, 7, "XTN[ContactPoint]")),
     ):
         if found:
-            node.mention(slot, path, found)
+            node.mention(f"IN1-{number}", path, found)
+
+
+def _insurer(seg: Segment, run: Run, target: Node) -> Node | None:
+    names, numbers = seg.field(4), seg.field(3)
+    pointer = run.maps["XON[Organization]"](names[0], run, "4") if names else None
+    if pointer is not None:
+        return run.nodes["Organization", pointer["reference"].split("/")[1]]
+    key = typed("CX", numbers[0]) if numbers else None
+    if key is None:
+        return None
+    node = run.mention("Organization", key)
+    target.say("IN1-3", "payor", [node.pointer()])
+    return node
+
+
+def _all(seg: Segment, run: Run, number: int, data_type: str) -> list[dict[str, Any]]:
+    """Return what the data type's map makes of each repetition of a field."""
+    call = run.maps[data_type]
+    return [value for c in seg.field(number) if (value := call(c, run, str(number)))]
 
 
 _SELF = {"SEL", "SELF", "01", "18", "S", "PATIENT"}
@@ -119,8 +143,7 @@ def _person(node: Node, seg: Segment, run: Run) -> None:
     for number, name, path in (
         (16, "XPN[HumanName]", "name"), (19, "XAD[Address]", "address"), (49, "CX[Identifier]", "identifier"),
     ):  # fmt: skip
-        found = [value for c in seg.field(number) if (value := run.maps[name](c, run, str(number)))]
-        if found:
+        if found := _all(seg, run, number, name):
             node.mention(f"IN1-{number}", path, found)
     born = run.date_time(seg.value(18).strip(), "18")
     if born:

@@ -111,6 +111,21 @@ def test_a_group_has_its_name_beside_its_number() -> None:
     assert (group["value"], group["name"]) == ("GRP1", "Group One")
 
 
+def test_a_plan_is_of_the_coverage_and_the_numbers_of_a_company_are_the_insurer_s() -> None:
+    insured = {2: "PLANA^Gold", 3: "C1^^^NAIC~C2^^^NAT", 4: "Blue", 5: "9 Way^^Town"}
+    conversion = one(adt("A01", seg("IN1", insured)))
+    (plan,) = only(conversion, "Coverage")["class"]
+    assert (plan["type"]["coding"][0]["code"], plan["value"], plan["name"]) == ("plan", "PLANA", "Gold")
+    (insurer,) = [one for one in resources(conversion, "Organization") if one.get("name") == "Blue"]
+    assert [one["value"] for one in insurer["identifier"]] == ["C1", "C2"]
+
+
+def test_an_insurer_without_a_name_is_named_by_its_number() -> None:
+    conversion = one(adt("A01", seg("IN1", {2: "PLANA", 3: "C1^^^NAIC"})))
+    insurer = next(one for one in resources(conversion, "Organization") if one["identifier"][0]["value"] == "C1")
+    assert only(conversion, "Coverage")["payor"] == [{"reference": f"Organization/{insurer['id']}"}]
+
+
 def test_what_a_function_does_not_clear_is_noted() -> None:
     noted = one(adt("A01", seg("PR1", {3: "P1^Hip^L", 5: '""'}), seg("IN1", {2: "PLANA", 3: "I1", 8: '""'})))
     assert [f.location for f in noted.findings if f.code == "clear-not-carried"] == ["PR1-5"]
