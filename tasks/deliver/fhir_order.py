@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import accumulate, groupby
 
 from tasks.deliver.port import Item
 from tasks.model import Resource
@@ -44,6 +45,7 @@ class Entry:
 
     - `key` is `Type/id`; `body` is the resource as JSON, empty for a deletion.
     - `references` are the keys of what it refers to; `lane` is the patient that it belongs to, or itself.
+    - `cycle` is the first key of the cycle that it is in, empty where it is in none.
     """
 
     item: Item
@@ -51,11 +53,17 @@ class Entry:
     body: bytes
     references: tuple[str, ...]
     lane: str
+    cycle: str = ""
 
     @property
     def deletes(self) -> bool:
         """Whether the thing is to be deleted."""
         return self.item.resource is None
+
+    @property
+    def group(self) -> str:
+        """The same for all that only goes together."""
+        return self.cycle or self.key
 
 
 def rank(resource_type: str) -> int:
@@ -102,6 +110,8 @@ def waves(entries: Iterable[Entry]) -> list[list[list[Entry]]]:
     out: list[list[list[Entry]]] = []
     for group in cycles({key: [k for k in e.references if k in kept and k != key] for key, e in kept.items()}):
         members = [kept[key] for key in group]
+        for entry in members if len(members) > 1 else ():
+            entry.cycle = group[0]
         # What is in the group itself has no level yet, like what is not here at all.
         level = 1 + max((levels.get(key, -1) for entry in members for key in entry.references), default=-1)
         levels.update(dict.fromkeys(group, level))
@@ -169,14 +179,30 @@ def lanes(groups: Sequence[list[Entry]], most: int) -> list[list[Entry]]:
     return [found for found in out if found]
 
 
-def chunks(entries: Sequence[Entry], most: int, size: int) -> list[list[Entry]]:
-    """Cut a lane into bundles of at most `most` entries and about `size` bytes."""
-    out: list[list[Entry]] = []
-    room = 0
-    for entry in entries:
-        if not out or len(out[-1]) >= most or room < len(entry.body):
-            out.append([])
-            room = size
-        out[-1].append(entry)
-        room -= len(entry.body)
-    return out
+def bundles(entries: Iterable[Entry], limits: Callable[[], tuple[int, int]]) -> Iterator[list[Entry]]:
+    """Cut a lane into bundles, a cycle never; `limits` says for each how many entries and about how many bytes."""
+    bundle: list[Entry] = []
+    full = 0
+    for group in groups_of(entries):
+        length = sum(len(entry.body) for entry in group)
+        most, size = limits()
+        if bundle and (len(bundle) + len(group) > most or full + length > size):
+            yield bundle
+            bundle, full = [], 0
+        bundle += group
+        full += length
+    if bundle:
+        yield bundle
+
+
+def halves(bundle: Sequence[Entry]) -> tuple[list[Entry], list[Entry]]:
+    """Cut a bundle in the middle, beside a cycle rather than through it; through it where it is all there is."""
+    groups = groups_of(bundle)
+    ends = list(accumulate(map(len, groups)))[:-1] or [(len(bundle) + 1) // 2]
+    middle = min(ends, key=lambda end: abs(2 * end - len(bundle)))
+    return list(bundle[:middle]), list(bundle[middle:])
+
+
+def groups_of(entries: Iterable[Entry]) -> list[list[Entry]]:
+    """Divide a lane or a bundle into what only goes together: cycles, and the rest one by one."""
+    return [list(group) for _, group in groupby(entries, lambda entry: entry.group)]

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Literal
 
 from tasks.deliver.fhir_limits import Breaker, BundleSize
-from tasks.deliver.fhir_order import Entry, chunks
+from tasks.deliver.fhir_order import Entry, bundles, groups_of, halves
 from tasks.deliver.fhir_outcome import RETRIED, about_size, errors, finding, suspects, verdict, version
 from tasks.deliver.fhir_wire import Reply, Wire, holds
 from tasks.deliver.port import Outcome
@@ -39,12 +39,11 @@ class Writer:
 
     def lane(self, entries: Sequence[Entry]) -> Iterator[Outcome]:
         """Deliver a lane's entries one bundle after another."""
-        rest = list(entries)
-        while rest:
-            most = 1 if self._mode == "none" else self._size.entries
-            bundle = chunks(rest, most, self._size.size)[0]
-            rest = rest[len(bundle) :]
+        for bundle in bundles(entries, self._limits):
             yield from self.deliver(bundle)
+
+    def _limits(self) -> tuple[int, int]:
+        return 1 if self._mode == "none" else self._size.entries, self._size.size
 
     def deliver(self, bundle: list[Entry]) -> list[Outcome]:
         """Deliver a bundle's entries; what is refused whole is divided until the bad ones stand alone."""
@@ -168,19 +167,18 @@ class Writer:
         if too_large:
             self._size.refused(bundle, by_bytes=reply.status == 413)
             return self._halves(bundle)
-        named = {number for number in suspects(reply.body) if number < len(bundle)}
-        if named and len(named) < len(bundle):
-            good = [entry for number, entry in enumerate(bundle) if number not in named]
-            bad = [entry for number, entry in enumerate(bundle) if number in named]
-            return [*self.deliver(good), *(outcome for entry in bad for outcome in self.deliver([entry]))]
+        named = {bundle[number].group for number in suspects(reply.body) if number < len(bundle)}
+        bad = [entry for entry in bundle if entry.group in named]
+        if bad and len(bad) < len(bundle):
+            good = [entry for entry in bundle if entry.group not in named]
+            return [outcome for part in (good, *groups_of(bad)) for outcome in self.deliver(part)]
         out = self._halves(bundle)
         if all(outcome.status in {"sent", "unchanged"} for outcome in out):
             self._size.doubted(bundle)
         return out
 
     def _halves(self, bundle: list[Entry]) -> list[Outcome]:
-        middle = (len(bundle) + 1) // 2
-        return [*self.deliver(bundle[:middle]), *self.deliver(bundle[middle:])]
+        return [outcome for half in halves(bundle) for outcome in self.deliver(half)]
 
     def _alone(self, entry: Entry, reply: Reply) -> list[Outcome]:
         if reply.status in {404, 405, 409, 412, 501}:

@@ -65,6 +65,19 @@ def test_a_cycle_goes_in_one_bundle(stub, destination):
     assert sorted(stub.bundles[0]) == ["Condition/c", "Encounter/e"]
 
 
+def test_cycles_stay_whole_at_the_ends_of_bundles_and_when_a_bundle_is_divided(stub, destination, refused):
+    def judge(resource):
+        if resource["id"] == "s40":
+            raise refused(422, "value", "Specimen.type")
+
+    stub.integrity, stub.judge, stub.max_entries = True, judge, 25
+    orders = [item("ServiceRequest", f"r{n}", specimen=[to(f"Specimen/s{n}")]) for n in range(50)]
+    tubes = [item("Specimen", f"s{n}", request=[to(f"ServiceRequest/r{n}")]) for n in range(50)]
+    found = send(destination(parallel=1, max_entries=75), [*orders, *tubes])
+    assert {key for key, status in found.items() if status != "sent"} == {"ServiceRequest/r40", "Specimen/s40"}
+    assert set(stub.writes.values()) == {1}
+
+
 def test_deletions_go_last_and_what_is_gone_already_is_unchanged(stub, destination):
     stub.store = {key: {"meta": {"versionId": "1"}} for key in ("Patient/p", "Observation/o")}
     items = [gone("Patient", "p"), gone("Observation", "o"), gone("Patient", "never"), item("Patient", "new")]

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mappings.engine import json
-from tasks.deliver.fhir_order import Entry, chunks, cycles, lane, lanes, references, waves
+from tasks.deliver.fhir_order import Entry, bundles, cycles, halves, lane, lanes, references, waves
 from tasks.deliver.port import Item
 
 
@@ -88,8 +88,22 @@ def test_lanes_keep_a_patient_together_and_are_about_equal():
     assert sum(map(len, owners)) == len(set().union(*owners)) == 10
 
 
+def cut(entries: list[Entry], most: int, size: int) -> list[list[Entry]]:
+    return list(bundles(entries, lambda: (most, size)))
+
+
 def test_bundles_are_cut_by_entries_and_by_bytes():
     entries = [entry(f"A/{n}") for n in range(10)]
-    assert [len(part) for part in chunks(entries, 4, 10_000)] == [4, 4, 2]
-    assert [len(part) for part in chunks(entries, 100, 250)] == [2] * 5
-    assert [len(part) for part in chunks(entries, 100, 1)] == [1] * 10
+    assert [len(part) for part in cut(entries, 4, 10_000)] == [4, 4, 2]
+    assert [len(part) for part in cut(entries, 100, 250)] == [2] * 5
+    assert [len(part) for part in cut(entries, 100, 1)] == [1] * 10
+
+
+def test_a_cycle_is_never_cut_by_the_size_of_bundles():
+    [wave] = waves(entry(f"{name}/{n}", f"{other}/{n}") for n in range(6) for name, other in ("AB", "BA"))
+    [line] = lanes(wave, 1)
+    for parts in (cut(line, 5, 10_000), cut(line, 100, 250), cut(line, 1, 1), halves(line), halves(line[:6])):
+        found = [cycle for part in parts for cycle in {one.cycle for one in part}]
+        assert len(found) == len(set(found))
+    assert [len(part) for part in cut(line, 5, 10_000)] == [4, 4, 4]
+    assert [len(part) for part in halves(line[:2])] == [1, 1]
