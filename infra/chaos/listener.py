@@ -14,12 +14,10 @@ import psutil
 
 from infra.chaos import sender
 from infra.chaos.world import wait_for
-from infra.dev.process import free_port
+from infra.dev.process import held_port
 from tasks.settings import PROJECT
 
 START_SECONDS = 120
-_PORTS = {"mllp": 21000, "http": 23000}
-"""Where each kind looks for its port: one that is dead at the moment must find its own again."""
 _MAIN = "from deployments.cli.main import main; main()"
 
 
@@ -28,7 +26,8 @@ class Listener:
 
     def __init__(self, kind: Literal["mllp", "http"], feed: str, env: Mapping[str, str]) -> None:
         self.kind, self.feed, self.env = kind, feed, env
-        self.port, self.begun = free_port(_PORTS[kind]), 0
+        self.held = held_port()
+        self.port, self.begun = self.held.getsockname()[1], 0
         self.process: subprocess.Popen[bytes] | None = None
 
     def send(self, messages: Sequence[bytes]) -> int:
@@ -63,7 +62,8 @@ class Listener:
         return False
 
     def end(self) -> None:
-        """End the process, also one that stands still."""
+        """End the process, also one that stands still, and give its port back."""
+        self.held.close()
         if self.process is not None:
             with suppress(ProcessLookupError):
                 os.kill(self.process.pid, signal.SIGCONT)

@@ -103,6 +103,15 @@ def free_ports(number: int) -> list[int]:
         return [int(probe.getsockname()[1]) for probe in probes]
 
 
+def held_port() -> socket.socket:
+    """Return a socket that holds a free port of 127.0.0.1 for a server that dies and is begun again: nobody else is
+    given it meanwhile. The server binds it beside this socket with `SO_REUSEADDR`, as servers do; close it at last."""
+    held = socket.socket()
+    held.bind(("127.0.0.1", 0))
+    held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    return held
+
+
 def listens(port: int) -> bool:
     """Say whether somebody accepts connections on a port of 127.0.0.1."""
     with socket.socket() as probe:

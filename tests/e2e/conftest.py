@@ -127,6 +127,24 @@ class Site:
         base = json.loads(self.environment()["SLUICE_CONNECTION_EHR"])["base_url"]
         return int(httpx.get(f"{base}/{kind}", params={"_summary": "count"}, timeout=60).json()["total"])
 
+    def report(self) -> Any:
+        """What a `sluice demo` reports, and under `reaches` what of its store the server should have, by type.
+
+        That is all of the demo's partners, and of the tests' own feeds what they sent there.
+        """
+        report = self.facts("demo")
+        return {**report, "reaches": {kind: report["store"].get(kind, 0) - count for kind, count in self._held_back()}}
+
+    def _held_back(self) -> list[tuple[str, int]]:
+        return self.rows(
+            """
+            select resource_type, count(*) filter (where partner = 'southgate' and not exists (
+                select from ledger.load_receipt l where l.destination = 'ehr' and l.status <> 'refused'
+                    and l.resource_type = r.resource_type and l.resource_id = r.id))
+            from fhir.resource r where not deleted group by 1
+            """
+        )
+
     def prefect(self, path: str, **body: Any) -> Any:
         """Call Prefect's API."""
         answer = httpx.post(f"{self.environment()['PREFECT_API_URL']}/{path}", json=body, timeout=60)
@@ -233,7 +251,7 @@ def day() -> Day:
 @pytest.fixture(scope="session")
 def demo(site: Site) -> Any:
     """What `sluice demo` reports of its first day."""
-    return site.facts("demo")
+    return site.report()
 
 
 @pytest.fixture(scope="session")
@@ -244,7 +262,7 @@ def second(site: Site, demo: Any) -> dict[str, Any]:
         return [site.versions(), site.server_versions()]
 
     before = both()
-    report = site.facts("demo")
+    report = site.report()
     return {"report": report, "before": before, "after": both()}
 
 
