@@ -69,25 +69,28 @@ def _run(feeds: Iterable[str], tell: Tell) -> None:
     """Run the feeds' deployments side by side, as the schedule would."""
     started = {feed: runs.start(feed) for feed in feeds}
     for feed, run in started.items():
-        state = runs.wait(run)
-        if state != "Completed":
-            raise Permanent(f"{feed}: run {run} ended as {state}; see it in Prefect's UI")
+        ended = runs.wait(run)
+        if not ended.good:
+            raise Permanent(f"{feed}: {ended}; run {run} in Prefect's UI")
         with connect(settings().warehouse_url) as ledger:
             sums = counts.total(counts.of_run(ledger, run))
-        tell(f"  {feed}: " + ", ".join(f"{number} {name}" for name, number in sums.items() if number))
+        told = ", ".join(f"{number} {name}" for name, number in sums.items() if number)
+        tell(f"  {feed}: {told or 'nothing'}")
 
 
 def _until_delivered(tell: Tell) -> None:
     """Let the destinations catch up with what two runs wanted to send at the same time."""
     for _ in range(60):
         with connect(settings().warehouse_url) as ledger:
-            waiting = ledger.execute("select count(*) from ledger.outbox where state = 'pending'").fetchone()
+            waiting = ledger.execute(
+                "select count(*) from ledger.outbox where destination = 'ehr' and state = 'pending'"
+            ).fetchone()
         if not waiting or not waiting[0]:
             return
         tell(f"  {waiting[0]} resources wait for their destination")
-        state = runs.wait(runs.start_flow("deliver/ehr"))
-        if state != "Completed":
-            raise Permanent(f"deliver/ehr ended as {state}; see it in Prefect's UI")
+        ended = runs.wait(runs.start_flow("deliver/ehr"))
+        if not ended.good:
+            raise Permanent(f"deliver/ehr: {ended}; see it in Prefect's UI")
 
 
 def _report(first: int, stack: Stack) -> dict[str, Any]:

@@ -55,13 +55,13 @@ def run(
     use_prefect()
     from deployments.runs import run_feed
 
-    counts = run_feed(name, here=here)
+    ended, counts = run_feed(name, here=here)
     if json:
         as_json(counts)
     else:
         table([counts], list(counts))
-    if counts["state"] != "Completed":
-        raise Permanent(f"{name}: the run ended as {counts['state']}; see it in Prefect's UI, it can be retried there")
+    if not ended.good:
+        raise Permanent(f"{name}: {ended}; see it in Prefect's UI, it can be retried there")
 
 
 def bench(

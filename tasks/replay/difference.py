@@ -17,7 +17,8 @@ def difference(before: Any, after: Any, path: str = "") -> Iterator[tuple[str, s
     elif isinstance(before, list) and isinstance(after, list):
         for number, (old, new) in enumerate(zip_longest(before, after, fillvalue=MISSING)):
             yield from _part(old, new, f"{path}[{number}]")
-    elif type(before) is not type(after) or before != after or str(before) != str(after):
+    # an integer is read as one and converted as a decimal: what counts are its digits
+    elif before != after or str(before) != str(after):
         yield path, "changed"
 
 

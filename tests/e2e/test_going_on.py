@@ -48,6 +48,7 @@ def failed_run(site: Any, feed: str) -> str:
     """Run a feed that must fail; return the run's id."""
     said = site.sluice("run", feed, "--json", code=1)
     assert said.count("\n") == 2, said
+    assert "(" in said.splitlines()[-1], "it says why"
     assert "it can be retried there" in said
     return newest_run(site, feed)
 
