@@ -67,9 +67,22 @@ def _thing(rows: list[Row], obsolete: list[tuple[str, str, int]]) -> Row:
         if not new:
             obsolete.append((resource_type, resource_id, older))
     slots.pop(DELETED, None)
+    if resource_type == "Patient" and "MRG" in slots:
+        _settle_merge(slots, rows)
     resource = assemble(resource_type, resource_id, slots)
     text = dumps(resource).decode()
     return (resource_type, resource_id, event_time, record, fhir_version, deleted, digest(resource), True, text)
+
+
+def _settle_merge(slots: dict[str, Any], rows: list[Row]) -> None:
+    """Of a merge and its contrary let the newer stand: who is merged into the one that it survived is retired, and
+    whose survivor is merged into it lives again (HL7 v2 names each pair in the slots `MRG` and `MRG:<the other>`)."""
+    for other in [link["other"]["reference"].partition("/")[2] for link in dict(slots["MRG"]).get("link", ())]:
+        contrary = f"MRG:{other}"
+        if contrary in slots:
+            newest = next(said for *_, text in rows if (said := {"MRG", contrary} & loads(text).keys()))
+            for older in {"MRG", contrary} - newest:
+                slots.pop(older, None)
 
 
 def _settle(connection: Connection, statement: str, obsolete: Collection[tuple[str, str, int]]) -> None:

@@ -109,7 +109,8 @@ def _unlink(connection: Connection, patient: str, kind: str, others: list[str], 
         slot
         for (text,) in said
         for slot, pairs in loads(text).items()
-        if any(path == "link" and any(_links(link, kind, others) for link in value) for path, value in pairs)
+        # of patients that were merged both ways neither merge is left
+        if any(path == "link" and any(_leads(link, others) for link in value) for path, value in pairs)
     }
     connection.execute(
         """
@@ -149,5 +150,8 @@ def _unlink_fact(connection: Connection, patient: str, kind: str, others: list[s
 
 
 def _links(link: dict[str, Any], kind: str, others: list[str]) -> bool:
-    reference = str(link.get("other", {}).get("reference", ""))
-    return link.get("type") == kind and reference.removeprefix("Patient/") in others
+    return link.get("type") == kind and _leads(link, others)
+
+
+def _leads(link: dict[str, Any], others: list[str]) -> bool:
+    return str(link.get("other", {}).get("reference", "")).removeprefix("Patient/") in others

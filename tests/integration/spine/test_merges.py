@@ -77,6 +77,33 @@ def test_a_circle_of_merges_ends(site, merged):
     assert set(leads(site)) == set(merged.values())
 
 
+@pytest.mark.parametrize("turn", [1, -1])
+def test_of_a_merge_and_its_contrary_the_later_stands_whatever_came_first(site, adt, turn):
+    site.write("day.hl7", *(adt(mrn=mrn, control=f"c{mrn}") for mrn in "12"))
+    site.run()
+    known = {row[0]: row[1] for row in site.rows("select mrn, id from core.patient")}
+    both = [("m1.hl7", merge("1", "2", "20260310100000-0500")), ("m2.hl7", merge("2", "1", "20260310110000-0500"))]
+    for name, text in both[::turn]:
+        site.write(name, text)
+        site.run()
+    assert leads(site) == {known["1"]: known["2"]}
+
+    def kinds(mrn: str):
+        [(active, links)] = site.rows(
+            "select resource -> 'active', jsonb_path_query_array(resource, '$.link.type') from fhir.resource "
+            "where id = %s",
+            known[mrn],
+        )
+        return active, links
+
+    assert kinds("1") == (False, ["replaced-by"])
+    assert kinds("2") == (None, ["replaces"])
+    with connect(site.url) as connection:
+        unmerge(connection, known["1"], "ada", "two people after all", refresh)
+    assert leads(site) == {}
+    assert kinds("1") == kinds("2") == (None, [])
+
+
 def test_only_a_merged_patient_can_be_unmerged(site, merged):
     with connect(site.url) as connection, pytest.raises(ConfigError, match="is not merged into another"):
         unmerge(connection, merged["3"], "ada", "a mistake", refresh)
