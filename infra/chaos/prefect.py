@@ -92,20 +92,18 @@ def _back(site: Site, one: Disturbance, run: str, feed: str) -> None:
     """Come back as an operator or a schedule does; the run that was disturbed must not be needed for it."""
     # of a run whose worker died with it, or was let go on alone, nobody tells Prefect: that is the automation's
     told = one.victim in {"flow", "prefect"} and wait_for(lambda: _ended(run), 60)
-    again, state = run, ""
     if told and _state(run) != "COMPLETED" and one.comes_back != "next schedule":
         for _ in range(PRESSES):
             # the worker tells of a process that died after the server may have heard of it: a person is slower
             time.sleep(3)
             _press(site, one, run)
-            state = runs.wait(run, PATIENCE)
-            if state == "Completed":
+            if (ended := runs.wait(run, PATIENCE)).good:
                 return
     else:
-        again = runs.start(feed)
-        state = runs.wait(again, PATIENCE)
-    if state != "Completed":
-        raise RuntimeError(f"{one}: run {again}, which went on, ended as {state}: {_message(again)}")
+        run = runs.start(feed)
+        ended = runs.wait(run, PATIENCE)
+    if not ended.good:
+        raise RuntimeError(f"{one}: {ended}: run {run}, which went on")
 
 
 def _press(site: Site, one: Disturbance, run: str) -> None:
@@ -117,12 +115,6 @@ def _press(site: Site, one: Disturbance, run: str) -> None:
     command = [sys.executable, "-m", "prefect", "flow-run", "retry", run]
     env = {**os.environ, **site.env}
     subprocess.run(command, env=env, cwd=PROJECT, check=True, capture_output=True, timeout=PATIENCE)
-
-
-def _message(run: str) -> str:
-    with get_client(sync_client=True) as client:
-        state = client.read_flow_run(UUID(run)).state
-        return (state.message or "") if state else ""
 
 
 def _signal(processes: list[psutil.Process], number: signal.Signals) -> None:
