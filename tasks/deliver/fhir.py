@@ -5,7 +5,6 @@ Source: FHIR R4, "RESTful API" (http.html): transaction and batch, conditional u
 
 from __future__ import annotations
 
-import re
 from collections import ChainMap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -23,15 +22,13 @@ from tasks.deliver.fhir_limits import Breaker, BundleSize
 from tasks.deliver.fhir_order import Entry, lane, lanes, local, references, waves
 from tasks.deliver.fhir_wire import Wire
 from tasks.deliver.fhir_writer import Writer
-from tasks.deliver.port import DestinationOptions, Item, Outcome, Store
+from tasks.deliver.port import DestinationOptions, Item, Outcome, Store, misnamed
 from tasks.errors import ConfigError, Transient
 from tasks.http import Retry, client
 from tasks.http_auth import connection_auth, read_auth
 from tasks.http_pace import Pace
 from tasks.model import Finding, Resource
 
-_ID = re.compile(r"[A-Za-z0-9\-.]{1,64}")
-_TYPE = re.compile(r"[A-Z][A-Za-z]{1,63}")
 _OURS = "urn:sluice:"
 _REMEMBERED = 100_000
 
@@ -175,14 +172,12 @@ class FhirDestination:
 
     def _entry(self, item: Item) -> Entry | Outcome:
         key = item.key
-        if not _TYPE.fullmatch(item.resource_type) or not _ID.fullmatch(item.id):
-            return Outcome(item, "refused", "not-sent", Finding("invalid-id", "Resource.id", "error"))
+        if refusal := misnamed(item):
+            return refusal
         if item.names:
             self._wire.ids.at_home(item.names.values())
         if item.resource is None:
             return Entry(item, key, b"", (), key)
-        if item.resource.get("resourceType") != item.resource_type or item.resource.get("id") != item.id:
-            return Outcome(item, "refused", "not-sent", Finding("invalid-id", f"{item.resource_type}.id", "error"))
         resource = without_marks(item.resource)
         if item.names:
             resource = {**rewritten(resource, item.names, self._base), "id": key.partition("/")[2]}

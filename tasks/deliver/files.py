@@ -27,7 +27,7 @@ from tasks.deliver import files_part, files_rows, hl7v2_batch
 from tasks.deliver.files_part import Part
 from tasks.deliver.files_pgp import sealer
 from tasks.deliver.hl7v2_messages import MESSAGES, Charset, Header, Kind, Writer
-from tasks.deliver.port import DestinationOptions, Item, Outcome, Store
+from tasks.deliver.port import DestinationOptions, Item, Outcome, Store, misnamed
 from tasks.deliver.port import Part as Block
 from tasks.errors import ConfigError
 from tasks.model import Finding
@@ -131,9 +131,13 @@ class FilesDestination:
 
     def send(self, items: Sequence[Item]) -> Iterator[Outcome]:
         """Write `items` into files, and yield one outcome for each once its file is there; raises `Transient`."""
-        wanted = [item for item in items if self._wants(item)]
+        wanted: list[Item] = []
         for item in items:
-            if not self._wants(item):
+            if refusal := misnamed(item):
+                yield refusal
+            elif self._wants(item):
+                wanted.append(item)
+            else:
                 yield Outcome(item, "unchanged", "not-wanted")
         others: list[Outcome] = []
         # not the clock's time: what is written again after a crash has the same name then, and the same content

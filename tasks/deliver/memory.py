@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import ClassVar
 
-from tasks.deliver.port import DestinationOptions, Item, Outcome
+from tasks.deliver.port import DestinationOptions, Item, Outcome, misnamed
 from tasks.errors import Transient
 from tasks.model import Finding, Resource
 
@@ -62,6 +62,8 @@ class MemoryDestination:
         """Nothing is held open."""
 
     def _one(self, item: Item) -> Outcome:
+        if refusal := misnamed(item):
+            return refusal
         if code := self._box.judge(item):
             return Outcome(item, "refused", "422", Finding(code, item.resource_type, "error"))
         new = item.resource if item.content is None else item.content

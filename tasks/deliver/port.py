@@ -6,6 +6,7 @@ A destination is one module with a class of two methods, registered under the en
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -14,6 +15,9 @@ from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 from pydantic import BaseModel, ConfigDict
 
 from tasks.model import Finding, Resource
+
+_TYPE = re.compile(r"[A-Z][A-Za-z]{1,63}")
+_ID = re.compile(r"[A-Za-z0-9\-.]{1,64}")
 
 
 class Part(BaseModel):
@@ -76,6 +80,22 @@ class Outcome:
     retry_after: float | None = None
     remote_id: str | None = None
     remote_version: str | None = None
+
+
+def misnamed(item: Item) -> Outcome | None:
+    """Return the refusal of a thing whose type or id FHIR does not allow, or is not what it says of itself.
+
+    None where it is sound, and of a record that is passed on as it came. Source: FHIR R4, datatypes.html, "id".
+    """
+    if item.resource_type.startswith("!"):
+        return None
+    place = "Resource.id"
+    if _TYPE.fullmatch(item.resource_type) and _ID.fullmatch(item.id):
+        found = item.resource
+        if found is None or (found.get("resourceType") == item.resource_type and found.get("id") == item.id):
+            return None
+        place = f"{item.resource_type}.id"
+    return Outcome(item, "refused", "not-sent", Finding("invalid-id", place, "error"))
 
 
 class Destination(Protocol):

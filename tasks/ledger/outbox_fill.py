@@ -11,8 +11,19 @@ In the outbox such a row has this as its resource type and the record's number a
 """
 
 FILL = """
-with staged as (
-    select unnest(destinations) as destination, resource_type, id, record_id from said
+with alone as materialized (
+    -- one statement is all that the batch says of it: nothing is to be gathered
+    select d.destination, w.resource_type, w.id, w.record_id, w.old_version, w.same
+    from weighed w cross join lateral unnest(w.destinations) d(destination)
+), single as (
+    select destination, resource_type, id, array[record_id] as records, coalesce(old_version, 1) as version
+    from alone where (same or old_version is null) and destination not like %(record)s
+), staged as (
+    select unnest(s.destinations) as destination, s.resource_type, s.id, s.record_id from said s
+    where (not s.alone or s.living) and not exists (select from incoming i where i.living and i.place = s.place)
+    union all
+    select destination, resource_type, id, record_id from alone
+    where not same and old_version is not null or destination like %(record)s
 ), wished as (
     select destination, resource_type, id, record_id, null::int as version from staged
     where destination not like %(record)s
@@ -23,24 +34,24 @@ with staged as (
     select o.destination, c.resource_type, c.id, c.record_id, null
     from changed c join ledger.outbox o on o.resource_type = c.resource_type and o.id = c.id
     where c.old_version is not null
-), wanted as (
-    select destination, resource_type, id, array_agg(record_id) as records, max(version) as version
+), gathered as (
+    select destination, resource_type, id, array_agg(distinct record_id) as records, max(version) as version
     from wished group by 1, 2, 3
-), standing as (
-    select w.resource_type, w.id,
-           coalesce(w.old_version, 0) + (c.id is not null)::int as version
-    from weighed w left join changed c on c.resource_type = w.resource_type and c.id = w.id
+), wanted as (
+    select * from single
+    union all
+    -- one that came late has gone from `changed`: its version stands
+    select g.destination, g.resource_type, g.id, g.records,
+           coalesce(g.version, coalesce(w.old_version, 0) + (c.id is not null)::int)
+    from gathered g
+    left join weighed w on w.resource_type = g.resource_type and w.id = g.id
+    left join changed c on c.resource_type = g.resource_type and c.id = g.id
 ), due as materialized (
-    select w.destination, w.resource_type, w.id, coalesce(w.version, s.version) as wanted,
-           have.id is not null as queued,
-           case when cardinality(w.records) = 1 then w.records
-           else (select array_agg(distinct record) from unnest(w.records) record) end as records
+    select w.destination, w.resource_type, w.id, w.version as wanted, w.records, have.id is not null as queued
     from wanted w
-    left join standing s on s.resource_type = w.resource_type and s.id = w.id
     left join ledger.outbox have
         on have.destination = w.destination and have.resource_type = w.resource_type and have.id = w.id
-    where coalesce(w.version, s.version) > 0
-      and (have.id is null or have.wanted < coalesce(w.version, s.version) or have.state in ('pending', 'refused'))
+    where w.version > 0 and (have.id is null or have.wanted < w.version or have.state in ('pending', 'refused'))
 ), renewed as (
     -- a destination's answer may come meanwhile: what counts is what stands here then
     update ledger.outbox o set
@@ -65,7 +76,7 @@ select (select count(*) from renewed) + (select count(*) from added)
 def fill(connection: Connection, batch_id: int) -> int:
     """Queue what changed for every destination that a record is routed to or that has it already; return how much.
 
-    Reads the temporary tables `said`, `weighed` and `changed`.
+    Reads the temporary tables `said`, `incoming`, `weighed` and `changed`.
     """
     row = connection.execute(FILL, {"batch": batch_id, "record": f"%{RECORD}%"}).fetchone()
     assert row is not None  # noqa: S101 - counts are one row

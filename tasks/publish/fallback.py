@@ -9,6 +9,7 @@ from __future__ import annotations
 from mappings.engine.json import digest
 from tasks.ledger.db import Connection
 from tasks.model import DIRECTORY
+from tasks.publish.incoming import AGAIN_INTO
 from tasks.publish.store import lock
 from tasks.publish.tables import refresh
 
@@ -71,12 +72,12 @@ where r.resource_type = k.resource_type and r.id = k.id
 """
 
 # other words: they are published anew, and whose they are stays known
-TRACE = """
-insert into fhir.said_again (resource_type, id, record_id, event_time, digest)
-select resource_type, id, record_id, event_time, digest from fallen
+TRACE = AGAIN_INTO.format(
+    said="""
+select resource_type, id, record_id, event_time, false as deleted, digest from fallen
 where digest <> was_digest and not deleted
-on conflict (id, resource_type, record_id) do update set event_time = excluded.event_time, digest = excluded.digest
 """
+)
 
 FORGET = "delete from fhir.said_again s using gone where gone.id = s.record_id"
 OWN = """

@@ -29,14 +29,16 @@ select coalesce(bool_or(living), false), coalesce(bool_or(not living and not alo
 INCOMING = """
 create temp table incoming (
     resource_type text collate "C", id text collate "C", event_time timestamptz, record_id bigint, fhir_version text,
-    deleted boolean, digest bytea, living boolean, place tid, resource jsonb
+    deleted boolean, digest bytea, living boolean, place tid, resource jsonb, destinations text[]
 ) on commit drop
 """
 
 # of a thing that nobody spoke of before, one statement is all there is to fold
 NEW_THINGS = """
-insert into incoming (resource_type, id, event_time, record_id, fhir_version, deleted, digest, living, place)
-select s.resource_type, s.id, s.event_time, s.record_id, s.fhir_version, s.deleted, s.digest, true, s.place
+insert into incoming
+    (resource_type, id, event_time, record_id, fhir_version, deleted, digest, living, place, destinations)
+select s.resource_type, s.id, s.event_time, s.record_id, s.fhir_version, s.deleted, s.digest, true, s.place,
+       s.destinations
 from said s where s.living and s.alone
   and not exists (select from fhir.resource r where r.resource_type = s.resource_type and r.id = s.id)
 """
@@ -90,19 +92,21 @@ on conflict (id, resource_type, record_id) do update
     where (c.event_time, c.said, c.live) is distinct from (excluded.event_time, excluded.said, true)
 """
 
-# the store is looked into once: what stands there of each resource, and whether that says the same
+# the store is looked into once: what stands there of each resource, and whether that says the same; with where it is to
+# go, where one statement is all that a batch says of it
 WEIGHED = """
 create temp table weighed on commit drop as
 select i.resource_type, i.id, i.event_time, i.record_id, i.fhir_version, i.deleted, i.digest, i.living, i.place,
-       i.folded, r.version_id as old_version, r.event_time as old_time, r.record_id as old_record,
+       i.folded, i.destinations, r.version_id as old_version, r.event_time as old_time, r.record_id as old_record,
        r.digest as old_digest, r.deleted as old_deleted,
        r.id is not null and r.digest = i.digest and r.deleted = i.deleted as same
 from (
     select resource_type, id, event_time, record_id, fhir_version, deleted, digest, false as living, place,
-           null::tid as folded
+           null::tid as folded, case when alone then destinations end as destinations
     from said where not living and turn = 1
     union all
-    select resource_type, id, event_time, record_id, fhir_version, deleted, digest, living, place, ctid from incoming
+    select resource_type, id, event_time, record_id, fhir_version, deleted, digest, living, place, ctid, destinations
+    from incoming
 ) i left join fhir.resource r on r.resource_type = i.resource_type and r.id = i.id
 """
 
@@ -143,10 +147,15 @@ on conflict (id, resource_type, record_id) do update
         resource = excluded.resource
 """
 
+# what a record said of it before goes: it has no key that would refuse a second row, which costs more than such a row
 AGAIN_INTO = """
-insert into fhir.said_again (resource_type, id, record_id, event_time, deleted, digest) {said} order by id
-on conflict (id, resource_type, record_id) do update
-    set event_time = excluded.event_time, deleted = excluded.deleted, digest = excluded.digest
+with told as ({said}), before as (
+    delete from fhir.said_again a using told t
+    where a.record_id between (select min(record_id) from told) and (select max(record_id) from told)
+      and a.record_id = t.record_id and a.id = t.id and a.resource_type = t.resource_type
+)
+insert into fhir.said_again (resource_type, id, record_id, event_time, deleted, digest)
+select resource_type, id, record_id, event_time, deleted, digest from told order by id
 """
 # who says a fact in the words in which it stands already
 AGAIN = AGAIN_INTO.format(

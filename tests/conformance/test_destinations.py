@@ -143,6 +143,26 @@ def test_a_later_version_is_what_counts(rig: Rig) -> None:
     assert rig.held()["Patient/p1"] == patient(1, active=True).resource
 
 
+UNSOUND = [
+    ("Patient", "under_score", {}),
+    ("Patient", "x/../../y", {}),
+    ("Patient", "a" * 65, {}),
+    ("Patient", "7", {"id": 7}),
+    ("Patient", "p2", {"id": "another"}),
+    ("patient", "low", {}),
+    ("../../Patient", "out", {}),
+    ("Patient{digest}", "out", {}),
+]
+
+
+def test_what_fhir_does_not_allow_as_a_type_or_id_is_refused_alone(rig: Rig) -> None:
+    bad = [Item(kind, key, 1, {"resourceType": kind, "id": key, **said}) for kind, key, said in UNSOUND]
+    found = {one.item.id: one for one in rig.make().send([*bad, patient(1), Item("../Patient", "gone", 2, None)])}
+    assert found.pop("p1").status == "sent"
+    assert {(one.status, one.finding and one.finding.code) for one in found.values()} == {("refused", "invalid-id")}
+    assert rig.held() == {"Patient/p1": patient(1).resource}
+
+
 FILES = [kind for kind in KINDS if kind != "memory"]
 files = pytest.mark.parametrize("rig", FILES, indirect=True)
 
@@ -235,7 +255,11 @@ def test_messages_are_written_from_the_store_in_a_batch_and_what_is_deleted_is_t
 
     made = rig.make(format="hl7v2", header={"facility": "N&S"})
     made.use(Held())  # type: ignore[attr-defined]
-    items = [patient(1, **known), Item("Patient", "p2", 2, None), Item("Basic", "b", 1, {"resourceType": "Basic"})]
+    items = [
+        patient(1, **known),
+        Item("Patient", "p2", 2, None),
+        Item("Basic", "b", 1, {"resourceType": "Basic", "id": "b"}),
+    ]
     outcomes = {one.item.id: (one.status, one.code) for one in made.send(items)}
     assert outcomes == {"p1": ("sent", "written"), "p2": ("sent", "written"), "b": ("unchanged", "not-told")}
     [name] = rig.names()
