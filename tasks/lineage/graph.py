@@ -93,6 +93,12 @@ def _nodes(step: dict[str, Any], runs: str | None) -> Iterator[tuple[str, Node]]
             f"version {step['resource']} {step['version']}",
             Node(kind, f"{kind_of} version {step['version']}, {state}", key),
         )
+    if kind == "contribution" and step["version"] is not None:
+        kind_of, _, key = step["resource"].partition("/")
+        yield (
+            f"version {step['resource']} {step['version']}",
+            Node("version", f"{kind_of} version {step['version']}, of several", key),
+        )
     if kind == "destination":
         said = f"{step['status']} {step['code']}, version {step['version']}"
         yield f"destination {step['destination']} {step['resource']}", Node(kind, str(step["destination"]), said)
@@ -111,7 +117,7 @@ def _edges(step: dict[str, Any]) -> Iterator[tuple[str, str]]:
         yield f"delivery {step['delivery']}", batch
     if kind in {"record", "batch"}:
         yield run, batch
-    if kind == "version":
+    if kind in {"version", "contribution"}:
         own = f"version {step['resource']} {step['version']}"
         yield f"record {step['record']}", own
         yield batch, own

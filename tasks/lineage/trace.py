@@ -68,6 +68,17 @@ where name = %(name)s and (%(feed)s::text is null or feed = %(feed)s) order by i
 LAST = "select max(last_ordinal) from ledger.batch_slice where delivery_id = %s"
 PLACE = "select location from ledger.record where id = %s"
 RECEIPT = "select resource_type, resource_id, version_id from ledger.load_receipt where id = %s"
+SAID = """
+select 'contribution' as kind, c.resource_type || '/' || c.id as resource, v.version_id as version, c.event_time,
+       c.live as counts, (c.record_id >> 32) || ':' || (c.record_id & 4294967295) as record, r.batch_id as batch
+from fhir.contribution c left join ledger.record r on r.id = c.record_id
+left join lateral (
+    select max(v.version_id) as version_id from fhir.version v
+    where v.resource_type = c.resource_type and v.id = c.id and v.batch_id = r.batch_id
+) v on true
+where c.record_id = %s order by 2
+"""
+"""What a record says of things that live on; `version` is the first that holds it, where it changed anything."""
 ERASED = """
 select 'erasure' as kind, e.id as erasure, e.at, e.actor, e.ended_at from ledger.suppressed s
 join ledger.erasure e on e.id = s.erasure_id where s.digest = %s
@@ -202,9 +213,12 @@ def _record(connection: Connection, delivery: str, ordinal: str) -> list[Step]:
     versions = _steps(connection, VERSIONS + "v.record_id = %s order by 2, 3", record)
     for version in versions:
         version["record"] = _name(version.pop("record_id"))
-    resources = {version["resource"].partition("/")[2] for version in versions}
+    # of a thing that several records of a batch speak of there is one version, which names the newest of them
+    own = {version["resource"] for version in versions}
+    said = [step for step in _steps(connection, SAID, record) if step["resource"] not in own]
+    resources = {step["resource"].partition("/")[2] for step in (*versions, *said)}
     sent = [step for key in sorted(resources) for step in _steps(connection, DESTINATIONS, key)]
-    return [*source, *versions, *sent, *_steps(connection, ACTS, f"record:{delivery}:{ordinal}")]
+    return [*source, *versions, *said, *sent, *_steps(connection, ACTS, f"record:{delivery}:{ordinal}")]
 
 
 def _source(connection: Connection, record: int) -> list[Step]:

@@ -65,6 +65,18 @@ def test_a_record_leads_to_everything_that_was_made_of_it(site, published):
     assert sent == {step["resource"] for step in only(found, "version")}
 
 
+def test_a_record_leads_to_the_patient_of_whom_a_later_one_of_its_batch_speaks_too(site, adt):
+    site.write("day.hl7", adt(mrn="1", control="a"), adt(mrn="1", control="b", when="20260309120000-0500"))
+    site.run()
+    [(patient,)] = site.rows("select id from core.patient")
+    found = steps(site, "1:1")
+    assert f"Patient/{patient}" not in [step["resource"] for step in only(found, "version")]
+    [said] = [step for step in only(found, "contribution") if step["resource"] == f"Patient/{patient}"]
+    assert (said["record"], said["version"], said["batch"]) == ("1:1", 1, 1)
+    assert "Patient version 1, of several" in svg(found)
+    assert only(steps(site, "1:2"), "contribution") == []
+
+
 @pytest.mark.parametrize("thing", ["1", "batch:1", RUN])
 def test_a_delivery_a_batch_and_a_run_lead_to_each_other(site, published, thing):
     found = steps(site, thing)
