@@ -36,6 +36,7 @@ MODULES = (
     "composites",
     "identifiers",
     "locations",
+    "quantities",
     "observations",
     "patients",
     "people",

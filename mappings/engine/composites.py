@@ -93,7 +93,7 @@ def tabled(components: Components, run: Run, at: str, table: Table | None, value
 
 @finish("system-oids")
 def system_oids(components: Components, run: Run, at: str, table: Any, value: dict[str, Any]) -> None:
-    """CWE.14, 17 and 20: the coding systems' OIDs, where CWE.3, 6 and 12 do not name them."""
+    """CWE.14, 17 and 20: the coding systems' OIDs, where CWE.3, 6 and 12 say none but a local name."""
     if len(components) < 14:
         return
     for place, (comp, code, name) in enumerate(((14, 1, 3), (17, 4, 6), (20, 10, 12))):
@@ -104,9 +104,10 @@ def system_oids(components: Components, run: Run, at: str, table: Any, value: di
         earlier = sum(
             bool(text_of(components, other) or text_of(components, other + 1)) for other in (1, 4, 10)[:place]
         )
-        if text_of(components, code) and not text_of(components, name) and universal(oid, "ISO"):
+        named = code_system(text_of(components, name)) if text_of(components, name) else None
+        if text_of(components, code) and named is None and universal(oid, "ISO"):
             codings[earlier]["system"] = universal(oid, "ISO")
-        elif not universal(oid, "ISO") or code_system(text_of(components, name)) != universal(oid, "ISO"):
+        elif not universal(oid, "ISO") or named != universal(oid, "ISO"):
             run.find("component-not-carried", f"{at}.{comp}")
 
 

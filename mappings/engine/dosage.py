@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 from mappings.engine.helpers import valued
 from mappings.engine.keys import text_of
 from mappings.engine.nodes import Node, put
-from mappings.engine.observations import unit_of
 from mappings.engine.orders import OF_TQ, duration_of, timing_from_tq1, timing_of, timing_priority
 from mappings.engine.primitives import number
 from mappings.engine.protocols import CLEAR, Components, Segment
+from mappings.engine.quantities import unit_of
 from mappings.engine.registry import action, segment
 
 if TYPE_CHECKING:

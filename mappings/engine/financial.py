@@ -53,3 +53,18 @@ def provider(seg: Segment, run: Run, target: Node) -> None:
         if found:
             node.mention(slot, path, found)
     target.say("PRD-2", "practitioner", node.pointer())
+
+
+@segment("charged-procedure")
+def charged_procedure(seg: Segment, run: Run, target: dict[str, Any]) -> None:
+    """FT1-25: the procedure's codes beside those of the charge (FT1-7), each once."""
+    for c in seg.field(25):
+        concept = run.maps["CWE[CodeableConcept]"](c, run, "25") or {}
+        code = {**target.get("code", {})}
+        new = [one for one in concept.get("coding", ()) if one not in code.get("coding", ())]
+        if new:
+            code["coding"] = [*code.get("coding", ()), *new]
+        if "text" in concept:
+            code.setdefault("text", concept["text"])
+        if code:
+            target["code"] = code

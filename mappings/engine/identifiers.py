@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from mappings.engine.keys import text_of
-from mappings.engine.protocols import Components
+from mappings.engine.protocols import CLEAR, Components
 from mappings.engine.registry import composite, finish
 from mappings.engine.systems import TERMINOLOGY, universal
 
@@ -84,8 +84,13 @@ def _agency(value: dict[str, Any], components: Components, run: Run, at: str, co
 
 @finish("assigner")
 def assigner(components: Components, run: Run, at: str, table: Any, value: dict[str, Any]) -> None:
-    """CX.4, else CX.6, CX.9, CX.10: a universal authority is the system, a local one the assigner."""
-    if value:
+    """CX.4, else CX.6, CX.9, CX.10: a universal authority is the system, a local one the assigner.
+
+    A number that is `""` is one that the thing no longer has.
+    """
+    if "value" not in value and components and components[0] and components[0][0].strip() == CLEAR:
+        value.clear()
+    elif value:
         identify(value, components, run, at, 4, 6, 9, 10)
 
 

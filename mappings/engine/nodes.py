@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from mappings.engine.model import Entry, Resource, Slots
-from mappings.engine.slots import assemble
+from mappings.engine.slots import MANY, add_new, assemble
 
 if TYPE_CHECKING:
     from mappings.engine.scopes import Scope
@@ -19,7 +19,19 @@ class Node:
     whoever says more takes a copy first.
     """
 
-    __slots__ = ("_pointer", "cleared", "deleted", "id", "label", "resource", "scope", "shared", "slots", "type")
+    __slots__ = (
+        "_known",
+        "_pointer",
+        "cleared",
+        "deleted",
+        "id",
+        "label",
+        "resource",
+        "scope",
+        "shared",
+        "slots",
+        "type",
+    )
 
     def __init__(self, label: str, type_name: str, node_id: str, scope: Scope | None, living: bool) -> None:
         self.label = label
@@ -32,6 +44,7 @@ class Node:
         self.deleted = False
         self.shared: Shared | None = None
         self._pointer: dict[str, str] | None = None
+        self._known: tuple[list[tuple[str, Any]], set[str]] | None = None
 
     def share(self, shared: Shared) -> None:
         """Say all that is shared, and nothing else; for a node of which nothing has been said."""
@@ -60,9 +73,20 @@ class Node:
         said = self.slots.get(slot)
         if said is None:
             self.slots[slot] = [(path, value)]
+        elif len(said) >= MANY:
+            self._say_more(slot, said, (path, value))
         elif (path, value) not in said:
             # What is there may be shared with other messages.
             self.slots[slot] = [*said, (path, value)]
+
+    def _say_more(self, slot: str, said: list[tuple[str, Any]], more: tuple[str, Any]) -> None:
+        """Say one more of very many repetitions: whether it is there already is known without a look at each."""
+        known = self._known[1] if self._known and self._known[0] is said else {repr(one) for one in said}
+        if repr(more) not in known:
+            known.add(repr(more))
+            assert self.slots is not None  # noqa: S101 - a fact has no slots
+            self.slots[slot] = said = [*said, more]
+        self._known = said, known
 
     def tell(self, slots: Slots) -> None:
         """Say all that `slots` say, which may be shared with other messages."""
@@ -215,6 +239,6 @@ def put(target: dict[str, Any], path: str, value: Any) -> None:
     target = within(target, parents)
     if isinstance(value, list):
         target[last] = have = [*target.get(last, ())]
-        have.extend(element for element in value if element not in have)
+        add_new(have, value)
     else:
         target[last] = value

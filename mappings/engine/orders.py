@@ -217,8 +217,10 @@ def parent_result(c: Components, run: Run, at: str, table: Any = None) -> dict[s
     concept = run.maps["CWE[CodeableConcept]"]([[sub] for sub in c[0]], run, f"{at}.1")
     parts = [{"url": "code", "valueCodeableConcept": concept}] if concept else []
     for comp, name in ((2, "subId"), (3, "value")):
-        if text_of(c, comp):
-            parts.append({"url": name, "valueString": text_of(c, comp)})
+        # An ampersand that nobody escaped is one of the text.
+        text = "&".join(c[comp - 1]).strip() if text_of(c, comp) else ""
+        if text:
+            parts.append({"url": name, "valueString": text})
     run.rest(c, _OF_PRL, at)
     return {"url": "urn:sluice:parent-result", "extension": parts} if parts else None
 

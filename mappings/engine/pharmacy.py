@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 from mappings.engine.dosage import below, said, say
 from mappings.engine.helpers import valued
 from mappings.engine.keys import text_of
-from mappings.engine.observations import unit_of
 from mappings.engine.orders import duration_of
 from mappings.engine.primitives import number
 from mappings.engine.protocols import Components, Segment
+from mappings.engine.quantities import unit_of
 from mappings.engine.registry import composite, segment, text
 
 if TYPE_CHECKING:

@@ -32,7 +32,8 @@ def assemble(resource_type: str, resource_id: str, slots: Slots) -> Resource:
         if slot.startswith("~"):
             defaults.extend(slots[slot])
             continue
-        for path, value in slots[slot]:
+        said = slots[slot]
+        for path, value in said if len(said) < MANY else _joined(said):
             _put(resource, path, value)
     for path, value in defaults:
         if _get(resource, path) is None:
@@ -89,6 +90,34 @@ def _choose(resource: Resource) -> None:
         _choose(resource["collection"])
 
 
+MANY = 16
+"""Repetitions that are held against each other one by one; of more it is known what is there already."""
+
+
+def add_new(have: list[Any], value: list[Any]) -> None:
+    """Append to a list the elements that it does not have yet."""
+    if len(have) + len(value) < MANY:
+        have.extend(element for element in value if element not in have)
+        return
+    known = {repr(element) for element in have}
+    for element in value:
+        text = repr(element)
+        if text not in known:
+            known.add(text)
+            have.append(element)
+
+
+def _joined(said: list[tuple[str, Any]]) -> list[tuple[str, Any]]:
+    """Return what a slot says with the lists that follow each other at one path as one."""
+    joined: list[tuple[str, Any]] = []
+    for path, value in said:
+        if joined and value.__class__ is list and joined[-1][0] == path and joined[-1][1].__class__ is list:
+            joined[-1][1].extend(value)
+        else:
+            joined.append((path, [*value] if value.__class__ is list else value))
+    return joined
+
+
 def _put(resource: Resource, path: str, value: Any) -> None:
     if path not in resource and "." not in path:
         # Nearly all that is said: the first at its place, and nothing that could be there twice.
@@ -105,8 +134,7 @@ def _put(resource: Resource, path: str, value: Any) -> None:
         node[name] = node = {**node.get(name, {})}
     last = names[-1]
     if isinstance(value, list):
-        have = node.setdefault(last, [])
-        have.extend(element for element in value if element not in have)
+        add_new(node.setdefault(last, []), value)
     elif isinstance(value, dict) and isinstance(node.get(last), dict):
         node[last] = {**node[last], **value}
     else:

@@ -8,6 +8,7 @@ from mappings.engine import messages, times
 from mappings.engine.compiled import Maps
 from mappings.engine.model import Conversion, Profile
 from mappings.engine.nodes import said_twice
+from mappings.engine.patientless import without_patient
 from mappings.engine.protocols import CLEAR, Message, Segment
 from mappings.engine.recall import Memory
 from mappings.engine.run import Run
@@ -53,6 +54,8 @@ def convert_message(maps: Maps, message: Message, profile: Profile, memories: Me
         run.find("unmapped-structure", "MSH-9")
     messages.walk(plan, run, maps.make)
     messages.finish(plan, run)
+    if run.message.first("PID") is None:
+        without_patient(run)
     run.seg = None
     _said_twice(run)
     _stamp(run)

@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 
 from mappings.engine.json import dumps
-from tests.v2_messages import message, one, only, seg
+from tests.v2_messages import message, one, only, resources, seg
+
+PATIENT = "PID|||1^^^NS^MR"
 
 
 def observation(fields: dict[int, str]) -> dict[str, Any]:
@@ -208,3 +210,67 @@ def test_a_reason_for_absence_gives_way_to_a_value() -> None:
 def test_the_type_of_a_value_is_known_in_any_case(kind: str) -> None:
     text = message("ORU^R01^ORU_R01", "PID|||1^^^NS^MR", "OBR|1||F1|A", f"OBX|1|{kind}|B||4.0|mg|||||F")
     assert only(one(text), "Observation")["valueQuantity"]["value"] == Decimal("4.0")
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "kept"),
+    [
+        ("NM", "pending", True),
+        ("NM", "1,234.5", True),
+        ("NM", "1~few", True),
+        ("NM", "1~2", False),
+        ("NR", "low^high", True),
+        ("NA", "1^x", True),
+        ("SN", "<^5", False),
+        ("SN", "<>^5", False),
+    ],
+)
+def test_a_unit_is_said_by_the_value_or_beside_it(kind: str, value: str, kept: bool) -> None:
+    found = observation({2: kind, 5: value, 6: "mg/dL"})
+    beside = [e for e in found.get("extension", ()) if e["url"] == "urn:sluice:observation-unit"]
+    assert [e["valueCodeableConcept"]["coding"][0]["code"] for e in beside] == (["mg/dL"] if kept else [])
+
+
+@pytest.mark.parametrize("kind", ["CP", "RI", "OG", "JCC", "PLN", "TQ", "DLN", "CD"])
+def test_a_type_of_hl7_that_fhir_does_not_have_is_a_text(kind: str) -> None:
+    conversion = one(message("ORU^R01^ORU_R01", PATIENT, "OBR|1||F1|A", f"OBX|1|{kind}|B||A&1^B^C||||||F"))
+    assert only(conversion, "Observation")["valueString"] == "A&1^B^C"
+    assert not [f for f in conversion.findings if f.code == "unknown-value-type"]
+
+
+def test_a_coding_system_that_has_an_oid_beside_its_local_name_is_that_oid() -> None:
+    value = "A^Alpha^99LAB^B^Beta^LN^^^^^^^^1.2.3^^^2.16.840.1.113883.6.1"
+    conversion = one(message("ORU^R01^ORU_R01", PATIENT, "OBR|1||F1|A", f"OBX|1|CWE|B||{value}||||||F"))
+    codings = only(conversion, "Observation")["valueCodeableConcept"]["coding"]
+    assert [coding["system"] for coding in codings] == ["urn:oid:1.2.3", "http://loinc.org"]
+
+
+def test_an_identifier_that_is_null_is_none() -> None:
+    patient = only(one(message("ADT^A31", 'PID|||1^^^NS^MR~""^^^OLD^PI')), "Patient")
+    assert [identifier["value"] for identifier in patient["identifier"]] == ["1"]
+
+
+def test_the_procedure_of_a_charge_is_said_once() -> None:
+    lines = [seg("FT1", {4: "20240601", 6: "CG", 7: "1^Visit^CPT", 25: code}) for code in ("1^Visit^CPT", "2^Scan^CPT")]
+    charges = resources(one(message("DFT^P03^DFT_P03", PATIENT, *lines)), "ChargeItem")
+    assert [[coding["code"] for coding in charge["code"]["coding"]] for charge in charges] == [["1"], ["1", "2"]]
+
+
+def test_an_ampersand_that_nobody_escaped_is_one_of_the_parent_s_value() -> None:
+    obr = seg("OBR", {3: "F1", 4: "A", 26: "B&Organism&L^1^E. coli & more&yet"})
+    conversion = one(message("ORU^R01^ORU_R01", PATIENT, obr))
+    (extension,) = only(conversion, "DiagnosticReport")["extension"]
+    assert extension["extension"][-1]["valueString"] == "E. coli & more&yet"
+
+
+def test_the_language_of_the_message_is_one_of_bcp_47() -> None:
+    text = message("ADT^A08", PATIENT).replace("|P|2.5.1", "|P|2.5.1|||||||en^English^ISO639")
+    assert only(one(text), "MessageHeader")["language"] == "en"
+
+
+def test_a_field_of_very_many_repetitions_loses_none_and_says_none_twice() -> None:
+    numbers = "~".join(f"{number}^^^A{number}^MR" for number in [*range(300), *range(300)])
+    names = "~".join(f"F{number}^G" for number in range(300))
+    patient = only(one(message("ADT^A08", seg("PID", {3: numbers, 5: names}))), "Patient")
+    assert [identifier["value"] for identifier in patient["identifier"]] == [str(number) for number in range(300)]
+    assert [name["family"] for name in patient["name"]] == [f"F{number}" for number in range(300)]
