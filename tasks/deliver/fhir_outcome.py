@@ -13,7 +13,13 @@ from tasks.model import Finding
 
 _CODE = re.compile(r"[a-z][a-z-]{1,31}")
 _PATH = re.compile(r"[A-Za-z]+(?:\[\d+\])?(?:\.[A-Za-z]+(?:\[\d+\])?)*")
-_ENTRY = re.compile(r"Bundle\.entry\[(\d+)\](?:\.resource)?(?:\.ofType\([A-Za-z]+\))?\.?")
+_ENTRY = re.compile(r"Bundle\.entry\[(\d+)\](?:\.resource)?(?:\.ofType\([A-Za-z]+\)|/\*[^*]*\*/)?\.?")
+_LINE = re.compile(r"Line\[\d+\]")
+_MESSAGES = {"http://hl7.org/fhir/java-core-messageId", "http://terminology.hl7.org/CodeSystem/operation-outcome"}
+_MESSAGE = re.compile(r"[A-Za-z][A-Za-z0-9_-]{1,99}")
+_HAPI = re.compile(r"(?:^|was: )(HAPI-\d{4})")
+_HAPI_PLACE = re.compile(r'specified in path: ([A-Za-z.]+\(?)|was: HAPI-\d{4}: \[element="([A-Za-z]+)"\]')
+_HAPI_STORED = "https://hapifhir.io/fhir/CodeSystem/hapi-fhir-storage-response-code"
 _WHAT = r"(?:entr(?:y|ies)|bundle|batch|transaction|request|payload|resources)"
 _TOO_MUCH = r"(?:max|limit|exceed|too many|too large|too big|more (?:\w+ ){0,3}than|at most)"
 _SIZE_WORDS = re.compile(rf"{_WHAT}.{{0,80}}{_TOO_MUCH}|{_TOO_MUCH}.{{0,80}}{_WHAT}", re.IGNORECASE | re.DOTALL)
@@ -42,10 +48,8 @@ def finding(outcome: Any, entry: Entry, code: str) -> Finding:
     """Return the first error of an OperationOutcome as a finding: its code, and the element it names."""
     named = entry.item.resource_type
     for issue in errors(outcome):
-        said = issue.get("code")
         places = [_place(text, named) for text in _texts(issue)]
-        word = said if isinstance(said, str) and _CODE.fullmatch(said) else f"http-{code}"
-        return Finding(word, next((place for place in places if place), named), "error")
+        return Finding(_word(issue) or f"http-{code}", next((place for place in places if place), named), "error")
     return Finding(f"http-{code}", named, "error")
 
 
@@ -73,13 +77,38 @@ def _texts(issue: Mapping[str, Any]) -> Iterable[str]:
     for name in ("expression", "location"):
         listed = issue.get(name)
         yield from (text for text in (listed if isinstance(listed, list) else []) if isinstance(text, str))
+    if place := _HAPI_PLACE.search(_diagnostics(issue)):
+        yield place[1] or place[2]
+
+
+def _word(issue: Mapping[str, Any]) -> str:
+    """Return what went wrong as a code: the validator's or HAPI's own number of the message, else the issue's code."""
+    own = [code for system, code in _codings(issue) if system in _MESSAGES and _MESSAGE.fullmatch(code)]
+    said = [*own, *reversed(_HAPI.findall(_diagnostics(issue)))]
+    if said:
+        return str(said[0]).lower().replace("_", "-")
+    code = issue.get("code")
+    return code if isinstance(code, str) and _CODE.fullmatch(code) else ""
+
+
+def _diagnostics(issue: Mapping[str, Any]) -> str:
+    text = issue.get("diagnostics")
+    return text if isinstance(text, str) else ""
+
+
+def _codings(issue: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
+    details = issue.get("details")
+    listed = details.get("coding") if isinstance(details, dict) else None
+    for one in listed if isinstance(listed, list) else []:
+        if isinstance(one, dict):
+            yield str(one.get("system", "")), str(one.get("code", ""))
 
 
 def _place(text: str, resource_type: str) -> str:
     """Return the element that an expression names; what stands in brackets or quotes may be a value and is cut off."""
     inside = _ENTRY.sub("", text, count=1)
     match = _PATH.match(inside)
-    if not match or match[0].startswith("Bundle"):
+    if not match or match[0].startswith("Bundle") or _LINE.match(inside):
         return ""
     path = match[0]
     if inside[match.end() :].startswith("("):
@@ -100,13 +129,24 @@ def verdict(entry: Entry, status: int, outcome: Any, etag: str = "", location: s
         return None
     if entry.deletes and status in {404, 410}:
         return Outcome(item, "unchanged", code)
-    if status == 304:
-        return Outcome(item, "unchanged", code, remote_version=version(etag, location))
-    if 200 <= status < 300 and not errors(outcome):
-        return Outcome(item, "sent", code, remote_id=remote_id(location), remote_version=version(etag, location))
+    if status == 304 or (200 <= status < 300 and not errors(outcome)):
+        known, at = remote_id(location), version(etag, location)
+        if status == 304 or _is_unchanged(outcome):
+            return Outcome(item, "unchanged", code, remote_id=known, remote_version=at)
+        return Outcome(item, "sent", code, remote_id=known, remote_version=at)
     if status in RETRIED or status == 401:
         return Outcome(item, "retry", code, finding(outcome, entry, code))
     return Outcome(item, "refused", code, finding(outcome, entry, code))
+
+
+def _is_unchanged(outcome: Any) -> bool:
+    """Say whether a server took something and tells that it had it already, so that it made no version of it."""
+    issues = outcome.get("issue") if isinstance(outcome, dict) else None
+    return any(
+        (_HAPI_STORED, "SUCCESSFUL_UPDATE_NO_CHANGE") in _codings(issue)
+        for issue in (issues if isinstance(issues, list) else [])
+        if isinstance(issue, dict)
+    )
 
 
 def remote_id(location: str) -> str | None:

@@ -26,6 +26,8 @@ def outcome(code="value", *places, severity="error", text="1953-02-01 is secret"
         ("Bundle.entry[3].resource.name[1].given", "Patient.name[1].given"),
         ("Bundle.entry[3].resource.ofType(Patient).name", "Patient.name"),
         ("Bundle.entry[3]", "Patient"),
+        ("Bundle.entry[3].resource/*Patient/p*/.telecom[2].use", "Patient.telecom[2].use"),
+        ("Line[1] Col[1965]", "Patient"),
         ("birthDate = '1953-02-01'", "Patient.birthDate"),
         ("'SECRET'", "Patient"),
         ("/f:Patient/f:name", "Patient"),
@@ -33,6 +35,33 @@ def outcome(code="value", *places, severity="error", text="1953-02-01 is secret"
 )
 def test_a_finding_holds_the_code_and_the_element_and_no_text(said, location):
     assert (finding(outcome("value", said), ENTRY, "422").location) == location
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (
+            "HAPI-1094: Resource Patient/SECRET not found, specified in path: Patient.link.other.where(resolve() is X)",
+            ("hapi-1094", "Patient.link.other"),
+        ),
+        (
+            'HAPI-0450: Failed to parse request body. Error was: HAPI-1821: [element="gender"] Invalid value "SECRET"',
+            ("hapi-1821", "Patient.gender"),
+        ),
+        ("HAPI-0960: Can not create resource with ID[123], no resource with this ID exists", ("hapi-0960", "Patient")),
+        ("the name is HAPI-0960", ("processing", "Patient")),
+    ],
+)
+def test_what_hapi_says_in_words_is_kept_as_its_number_and_the_element(text, expected):
+    found = finding(outcome("processing", text=text), ENTRY, "400")
+    assert (found.code, found.location) == expected
+
+
+def test_the_validators_own_name_of_a_message_is_the_code():
+    body = outcome("processing", "Patient.telecom[2].use")
+    coding = {"system": "http://hl7.org/fhir/java-core-messageId", "code": "Terminology_TX_Code_ValueSet_MISSING"}
+    body["issue"][0]["details"] = {"coding": [{"system": "urn:partner", "code": "SECRET"}, coding]}
+    assert finding(body, ENTRY, "422").code == "terminology-tx-code-valueset-missing"
 
 
 def test_a_code_that_is_none_becomes_the_status():
@@ -79,6 +108,14 @@ def test_a_refusal_for_size_is_told_from_others(text, expected):
 )
 def test_every_status_of_an_entry_has_one_meaning(entry, status, body, expected):
     assert verdict(entry, status, body).status == expected
+
+
+def test_an_update_that_changed_nothing_is_told_as_unchanged():
+    system = "https://hapifhir.io/fhir/CodeSystem/hapi-fhir-storage-response-code"
+    said = outcome("informational", severity="information")
+    said["issue"][0]["details"] = {"coding": [{"system": system, "code": "SUCCESSFUL_UPDATE_NO_CHANGE"}]}
+    told = verdict(ENTRY, 200, said, "3", "Patient/7/_history/3")
+    assert (told.status, told.code, told.remote_id, told.remote_version) == ("unchanged", "200", "7", "3")
 
 
 @pytest.mark.parametrize("status", [0, 409, 412])
