@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, Literal
 
 from mappings.engine import json
 from tasks.deliver.fhir_order import Entry
@@ -59,18 +59,17 @@ def suspects(outcome: Any) -> set[int]:
     return {int(match[1]) for match in found if match}
 
 
-def about_size(status: int, outcome: Any) -> bool:
-    """Say whether a bundle was refused for its size; texts are looked at for it and not kept."""
-    if status == 413:
-        return True
+def about_size(status: int, outcome: Any, entries: int) -> Literal["", "entries", "bytes"]:
+    """Say whether a bundle of so many entries was refused for its size, and which; texts are looked at and not kept."""
     for issue in errors(outcome):
         details = issue.get("details")
-        texts = [issue.get("diagnostics"), details.get("text") if isinstance(details, dict) else None]
-        if issue.get("code") in {"too-long", "too-costly"} or any(
-            isinstance(text, str) and _SIZE_WORDS.search(text) for text in texts
-        ):
-            return True
-    return False
+        texts = [_diagnostics(issue), str(details.get("text", "")) if isinstance(details, dict) else ""]
+        wordy = [text for text in texts if _SIZE_WORDS.search(text)]
+        if any(re.search(rf"\b{entries}\b", text) for text in wordy):
+            return "entries"
+        if status != 413 and (wordy or issue.get("code") in {"too-long", "too-costly"}):
+            return "entries"
+    return "bytes" if status == 413 else ""
 
 
 def _texts(issue: Mapping[str, Any]) -> Iterable[str]:
@@ -142,11 +141,9 @@ def verdict(entry: Entry, status: int, outcome: Any, etag: str = "", location: s
 def _is_unchanged(outcome: Any) -> bool:
     """Say whether a server took something and tells that it had it already, so that it made no version of it."""
     issues = outcome.get("issue") if isinstance(outcome, dict) else None
-    return any(
-        (_HAPI_STORED, "SUCCESSFUL_UPDATE_NO_CHANGE") in _codings(issue)
-        for issue in (issues if isinstance(issues, list) else [])
-        if isinstance(issue, dict)
-    )
+    told = [issue for issue in (issues if isinstance(issues, list) else []) if isinstance(issue, dict)]
+    codings = [coding for issue in told for coding in _codings(issue)]
+    return any(system == _HAPI_STORED and code.endswith("_NO_CHANGE") for system, code in codings)
 
 
 def remote_id(location: str) -> str | None:

@@ -17,7 +17,8 @@ from tasks.errors import ConfigError, Transient
 from tasks.http import retry_after, translated
 
 _JSON = "application/fhir+json"
-_HEADERS = {"Accept": _JSON, "Content-Type": _JSON, "Prefer": "return=minimal"}
+# A search may otherwise be answered with what the same search found a minute ago (HAPI FHIR keeps results that long).
+_HEADERS = {"Accept": _JSON, "Content-Type": _JSON, "Prefer": "return=minimal", "Cache-Control": "no-cache"}
 
 
 @dataclass(frozen=True, slots=True)

@@ -161,11 +161,11 @@ class Writer:
         return out
 
     def _isolate(self, bundle: list[Entry], reply: Reply) -> list[Outcome]:
-        too_large = about_size(reply.status, reply.body)
+        too_large = about_size(reply.status, reply.body, len(bundle))
         if len(bundle) == 1:
             return self._alone(bundle[0], reply)
         if too_large:
-            self._size.refused(bundle, by_bytes=reply.status == 413)
+            self._size.refused(bundle, by_bytes=too_large == "bytes")
             return self._halves(bundle)
         named = {bundle[number].group for number in suspects(reply.body) if number < len(bundle)}
         bad = [entry for entry in bundle if entry.group in named]
@@ -207,7 +207,7 @@ class Writer:
 
     def _conflict(self, entry: Entry) -> Outcome:
         """Resolve a conflict by reading what the server holds and replacing that version."""
-        code = "409"
+        code, reply = "409", Reply()
         for attempt in range(1, _CONFLICTS + 1):
             with self._pace.slot():
                 found = self._wire.look(entry)
@@ -225,9 +225,9 @@ class Writer:
             code = str(reply.status or 409)
             self._pace.slow()
             time.sleep(self._retry.delay(attempt))
-        if entry.deletes:
-            return Outcome(entry.item, "refused", code, Finding("conflict", entry.item.resource_type, "error"))
-        return Outcome(entry.item, "retry", code, Finding("conflict", entry.item.resource_type, "error"))
+        # What is to be deleted may be referred to by what is deleted later, and then goes too.
+        told = finding(reply.body, entry, code) if errors(reply.body) else None
+        return Outcome(entry.item, "retry", code, told or Finding("conflict", entry.item.resource_type, "error"))
 
 
 def _text(value: object) -> str:

@@ -52,6 +52,7 @@ class FhirStub:
         self.integrity = False
         self.max_entries: int | None = None
         self.max_bytes: int | None = None
+        self.counts_with_413 = False
         self.assigns_ids = False
         self.takes_bundles = True
         self.conflicts: dict[str, int] = {}
@@ -87,6 +88,9 @@ class FhirStub:
         if not self.takes_bundles:
             return _outcome(405, "not-supported")
         if self.max_entries and len(entries) > self.max_entries:
+            if self.counts_with_413:
+                text = f"HAPI-0528: Transaction Bundle Too large.  Transaction bundle contains {len(entries)}"
+                return _outcome(413, "processing", text=f"{text} which exceedes the maximum of {self.max_entries}")
             return _outcome(400, "invalid", text=f"Bundle contains more than {self.max_entries} entries")
         if self.max_bytes and len(body) > self.max_bytes:
             return Reply(413, {}, b"<html>too large</html>")
@@ -146,6 +150,8 @@ class FhirStub:
     ) -> tuple[int, str, int]:
         key = self._key(url)
         if method == "DELETE":
+            if self.integrity and any(key in REFERENCE.findall(json.dumps(held)) for held in self.store.values()):
+                raise Refused(409, "conflict")
             found = self.store.pop(key, None)
             return (204 if found else 404), key, 0
         self.judge(resource)

@@ -92,6 +92,17 @@ def test_deletions_go_last_and_what_is_gone_already_is_unchanged(stub, destinati
 
 
 @pytest.mark.parametrize("bundle", ["transaction", "batch", "none"])
+def test_what_is_referred_to_yet_is_deleted_later(stub, destination, bundle):
+    stub.store = {"Patient/p": {"meta": {"versionId": "1"}}, "Patient/q": {"meta": {"versionId": "1"}}}
+    stub.store["Specimen/s"] = {"subject": to("Patient/p"), "meta": {"versionId": "1"}}
+    stub.integrity = True
+    where = destination(bundle=bundle)
+    assert send(where, [gone("Patient", "p"), gone("Patient", "q")]) == {"Patient/p": "retry", "Patient/q": "sent"}
+    assert send(where, [gone("Specimen", "s"), gone("Patient", "p")]) == {"Specimen/s": "sent", "Patient/p": "sent"}
+    assert stub.store == {}
+
+
+@pytest.mark.parametrize("bundle", ["transaction", "batch", "none"])
 def test_one_bad_resource_stops_itself_alone_in_every_mode(stub, destination, refused, bundle):
     def judge(resource):
         if resource["id"] == "p37":
@@ -126,6 +137,15 @@ def test_the_size_of_bundles_is_found_by_halving_and_kept(stub, destination):
     send(where, patients(60))
     assert max(map(len, stub.bundles)) <= 10
     assert len(stub.requests) - before == 10
+
+
+def test_a_413_about_the_number_of_entries_says_nothing_about_their_bytes(stub, destination):
+    stub.max_entries, stub.counts_with_413 = 40, True
+    where = destination(parallel=1)
+    send(where, patients(100))
+    before = len(stub.requests)
+    send(where, [item("Patient", f"long{n}", text={"div": "x" * 2000}) for n in range(50)])
+    assert len(stub.requests) - before == 2
 
 
 def test_a_413_halves_the_bytes_and_one_that_is_too_large_alone_is_refused(stub, destination):
@@ -415,7 +435,8 @@ def test_a_server_that_assigns_ids_is_updated_by_identifier_and_references_follo
     later = [item("Observation", "o", subject=to("Patient/p"), status="final")]
     assert set(send(destination(ids="server"), later).values()) == {"sent"}
     assert len(stub.store) == count
-    assert send(destination(ids="server"), [gone("Observation", "o")]) == {"Observation/o": "sent"}
+    withdrawn = [gone("Observation", "o"), gone("Provenance", "v")]
+    assert set(send(destination(ids="server"), withdrawn).values()) == {"sent"}
 
 
 def test_notes_of_our_own_are_taken_off_before_sending(stub, destination):

@@ -75,18 +75,23 @@ def test_the_entries_that_an_outcome_names_are_suspects_and_warnings_are_not():
 
 
 @pytest.mark.parametrize(
-    ("text", "expected"),
+    ("status", "text", "expected"),
     [
-        ("Transaction contains more than 50 entries", True),
-        ("The number of entries in the bundle exceeds the configured limit of 500", True),
-        ("Request payload is too large", True),
-        ("birthDate is not a date", False),
+        (400, "Transaction contains more than 50 entries", "entries"),
+        (400, "The number of entries in the bundle exceeds the configured limit of 500", "entries"),
+        (400, "Request payload is too large", "entries"),
+        (400, "birthDate is not a date", ""),
+        (413, "Request payload is too large", "bytes"),
+        (413, "Transaction Bundle Too large.  Transaction bundle contains 100 which exceedes 40", "entries"),
     ],
 )
-def test_a_refusal_for_size_is_told_from_others(text, expected):
-    assert about_size(400, outcome("invalid", text=text)) is expected
-    assert about_size(413, {})
-    assert about_size(422, outcome("too-costly", text=""))
+def test_a_refusal_for_size_is_told_from_others(status, text, expected):
+    assert about_size(status, outcome("invalid", text=text), 100) == expected
+
+
+def test_a_status_or_a_code_may_be_all_that_says_that_it_is_about_size():
+    assert about_size(413, {}, 100) == "bytes"
+    assert about_size(422, outcome("too-costly", text=""), 100) == "entries"
 
 
 @pytest.mark.parametrize(
@@ -110,10 +115,11 @@ def test_every_status_of_an_entry_has_one_meaning(entry, status, body, expected)
     assert verdict(entry, status, body).status == expected
 
 
-def test_an_update_that_changed_nothing_is_told_as_unchanged():
+@pytest.mark.parametrize("how", ["UPDATE_NO_CHANGE", "UPDATE_WITH_CONDITIONAL_MATCH_NO_CHANGE"])
+def test_an_update_that_changed_nothing_is_told_as_unchanged(how):
     system = "https://hapifhir.io/fhir/CodeSystem/hapi-fhir-storage-response-code"
     said = outcome("informational", severity="information")
-    said["issue"][0]["details"] = {"coding": [{"system": system, "code": "SUCCESSFUL_UPDATE_NO_CHANGE"}]}
+    said["issue"][0]["details"] = {"coding": [{"system": system, "code": f"SUCCESSFUL_{how}"}]}
     told = verdict(ENTRY, 200, said, "3", "Patient/7/_history/3")
     assert (told.status, told.code, told.remote_id, told.remote_version) == ("unchanged", "200", "7", "3")
 
