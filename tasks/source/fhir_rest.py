@@ -175,6 +175,14 @@ class FhirRestSource:
         """Yield what was told of, then what changed and what was deleted since the last poll, a page an offer."""
         if self._subscriptions:
             self._subscriptions.keep(state)
+        for offer in self._pages(state):
+            if state.landed(offer.name, offer.version):
+                # the same page word for word: more than the cursor remembers was changed within the overlap
+                self.finish(offer, state)
+            else:
+                yield offer
+
+    def _pages(self, state: SourceState) -> Iterator[Offer]:
         yield from self._noticed(state)
         for kind in self._options.types:
             has_history = self._has_history(kind, state)
@@ -220,7 +228,7 @@ class FhirRestSource:
             newest = _later(newest, page.newest)
             here = {"at": instant(newest)} if page.in_order and newest else {}
             if fresh:
-                yield self._offer(kind, "searchset", fresh, here)
+                yield self._offer(kind, "searchset", fresh, here, page.date)
         if newest:
             self._ended.setdefault(kind, {})["at"] = instant(newest)
 
@@ -235,7 +243,7 @@ class FhirRestSource:
             newest = max([newest, *(item.updated for item in page.items if item.updated)])
             if fresh:
                 # the newest comes first: the watermark moves when the walk has come to its end
-                yield self._offer(kind, "history", fresh, {})
+                yield self._offer(kind, "history", fresh, {}, page.date)
         if newest > at:
             self._ended.setdefault(kind, {})["deleted_at"] = instant(newest)
 
@@ -253,7 +261,7 @@ class FhirRestSource:
             if item is None or item.mark in _mark(state, kind).get("seen", ()):
                 state.noticed(numbers)
             else:
-                yield self._offer(kind, "searchset", [item], {}, numbers)
+                yield self._offer(kind, "searchset", [item], {}, None, notices=numbers)
         # forgotten before the search: one that comes during it starts another poll
         state.noticed(unnamed)
 
@@ -281,7 +289,14 @@ class FhirRestSource:
         return fresh
 
     def _offer(
-        self, kind: str, form: str, items: Sequence[Item], mark: Mapping[str, str], notices: Sequence[int] = ()
+        self,
+        kind: str,
+        form: str,
+        items: Sequence[Item],
+        mark: Mapping[str, str],
+        date: datetime | None,
+        *,
+        notices: Sequence[int] = (),
     ) -> Offer:
         data = b'{"resourceType":"Bundle","type":"%s","entry":[%s]}\n' % (
             form.encode(),
@@ -291,7 +306,8 @@ class FhirRestSource:
         # the content is the name: pages of two polls are never taken for a file and its correction
         name = f"{kind}/{digest}.{'deleted' if form == 'history' else 'page'}.json"
         self._page = (name, data)
-        times = {item.mark: instant(item.updated) for item in items if item.updated}
+        # what does not say when it was written (a deletion in HAPI's history) was written before the page was
+        times = {item.mark: instant(when) for item in items if (when := item.updated or date)}
         meta = {"type": kind, "mark": dict(mark), "seen": times, "notices": list(notices)}
         return Offer(name, digest, len(data), meta)
 

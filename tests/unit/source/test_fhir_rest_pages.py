@@ -12,12 +12,15 @@ import pytest
 
 from tasks.errors import Permanent
 from tasks.http import Retry
+from tasks.source import fhir_rest
 from tasks.source.fhir_rest import FhirRestOptions, FhirRestSource
 from tasks.source.fhir_rest_pages import Asker, instant, read_item, walk
 from tasks.source.memory import MemoryState
 
 BASE = "http://fhir.example.org/r4"
 START = datetime(2026, 3, 9, 10, tzinfo=UTC)
+DATE = {"Date": "Mon, 09 Mar 2026 10:00:00 GMT"}
+HISTORY = {"rest": [{"mode": "server", "resource": [{"type": "Patient", "interaction": [{"code": "history-type"}]}]}]}
 
 
 class Shelf:
@@ -25,6 +28,7 @@ class Shelf:
 
     def __init__(self, sorts: bool = True, count: int = 3) -> None:
         self.held: dict[str, tuple[int, datetime]] = {}
+        self.gone: list[str] = []
         self.sorts, self.count = sorts, count
         self.asked: list[str] = []
         self.between: Callable[[], None] = lambda: None
@@ -36,7 +40,9 @@ class Shelf:
     def answer(self, request: httpx.Request) -> httpx.Response:
         self.asked.append(str(request.url))
         if request.url.path.endswith("/metadata"):
-            return httpx.Response(404)
+            return httpx.Response(200, json=HISTORY)
+        if request.url.path.endswith("/_history"):
+            return httpx.Response(200, json=_bundle([_gone(ident) for ident in reversed(self.gone)], []), headers=DATE)
         query = request.url.params
         since = datetime.fromisoformat(query["_lastUpdated"].removeprefix("ge")) if "_lastUpdated" in query else START
         since = since if "_lastUpdated" in query else datetime.min.replace(tzinfo=UTC)
@@ -50,14 +56,29 @@ class Shelf:
         if len(rows) > offset + self.count:
             following = request.url.copy_set_param("_offset", offset + self.count)
             links.append({"relation": "next", "url": str(following)})
-        body = {"resourceType": "Bundle", "type": "searchset", "link": links, "entry": [_entry(*row) for row in page]}
+        body = _bundle([_entry(*row) for row in page], links)
         self.between()
-        return httpx.Response(200, json=body, headers={"Date": "Mon, 09 Mar 2026 10:00:00 GMT"})
+        return httpx.Response(200, json=body, headers=DATE)
 
 
 def _entry(at: datetime, ident: str, version: int) -> dict[str, Any]:
     meta = {"versionId": str(version), "lastUpdated": instant(at)}
     return {"resource": {"resourceType": "Patient", "id": ident, "meta": meta}, "search": {"mode": "match"}}
+
+
+def _gone(ident: str) -> dict[str, Any]:
+    """As HAPI FHIR tells of it: the URL is the version's, and there is no time."""
+    request = {"method": "DELETE", "url": f"Patient/{ident}/_history/2"}
+    return {"fullUrl": f"{BASE}/Patient/{ident}", "request": request, "response": {"status": "200", "etag": 'W/"2"'}}
+
+
+def _bundle(entries: list[dict[str, Any]], links: list[dict[str, str]]) -> dict[str, Any]:
+    return {"resourceType": "Bundle", "type": "searchset", "link": links, "entry": entries}
+
+
+def _told(entry: dict[str, Any]) -> str:
+    kept = entry.get("resource")
+    return f"{kept['id']}/{kept['meta']['versionId']}" if kept else f"-{entry['request']['url']}"
 
 
 def asker(answer: Callable[[httpx.Request], httpx.Response]) -> Asker:
@@ -71,7 +92,9 @@ def polled(shelf: Shelf, state: MemoryState, **options: Any) -> list[str]:
     out = []
     for offer in source.poll(state):
         bundle = json.loads(b"".join(source.read(offer)))
-        out += [f"{e['resource']['id']}/{e['resource']['meta']['versionId']}" for e in bundle["entry"]]
+        out += [_told(entry) for entry in bundle["entry"]]
+        assert not state.landed(offer.name, offer.version)
+        state.land(offer)
         source.finish(offer, state)
     source.done(state)
     source._asker.http.close()
@@ -161,3 +184,25 @@ def test_an_entry_is_known_again_by_type_id_and_version() -> None:
 @pytest.mark.parametrize("raw", [b"{}", b"[]", b"1", b'{"resource":5}', b'{"resource":{"meta":7}}'])
 def test_an_entry_that_cannot_be_read_is_an_item_all_the_same(raw: bytes) -> None:
     assert read_item(raw).raw == raw
+
+
+def test_a_deletion_without_a_time_is_handed_over_once() -> None:
+    shelf, state = Shelf(), MemoryState()
+    shelf.put("p1", 1)
+    assert polled(shelf, state) == ["p1/1"]
+    shelf.gone.append("p1")
+    assert polled(shelf, state) == ["-Patient/p1/_history/2"]
+    assert polled(shelf, state) == []
+    shelf.gone.append("p2")
+    assert polled(shelf, state) == ["-Patient/p2/_history/2"]
+
+
+def test_more_changes_within_the_overlap_than_the_cursor_remembers_are_not_landed_again(monkeypatch) -> None:
+    monkeypatch.setattr(fhir_rest, "SEEN", 4)
+    shelf, state = Shelf(), MemoryState()
+    for n in range(12):
+        shelf.put(f"p{n:02}", n / 60)
+    assert sorted(polled(shelf, state)) == [f"p{n:02}/1" for n in range(12)]
+    assert polled(shelf, state) == []
+    shelf.put("p00", 1)
+    assert "p00/2" in polled(shelf, state)
