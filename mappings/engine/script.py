@@ -96,6 +96,7 @@ def _write(plan: Plan, names: tuple[str, ...]) -> Script:
     script = Script()
     current: dict[str, Shape] = {"message": script.shapes[0]}
     stands: dict[str, tuple[int, str, Shape]] = {}
+    last = 0
     for place, name in enumerate(names):
         found = plan.steps.get(name)
         if found is None:
@@ -109,7 +110,8 @@ def _write(plan: Plan, names: tuple[str, ...]) -> Script:
         if allowed is not None:
             # the nearest one before it; looked up by name, because a message may have a hundred thousand segments
             under = max((stands[n] for n in allowed if n in stands), key=itemgetter(0), default=None)
-            if under is None:
+            # A person who stands behind a diagnosis or a specimen takes no part in the result before it.
+            if under is None or (name in _PEOPLE and under[0] < last):
                 script.findings.append(("segment-out-of-place", place))
                 continue
             steps = tuple(step for step in found if not step.after or under[1] in step.after)
@@ -117,6 +119,8 @@ def _write(plan: Plan, names: tuple[str, ...]) -> Script:
             scope = script.add("segment", under[2])
         elif name not in plan.opens:
             scope = script.add("segment", scope)
+        if name in _OF_NOBODY and allowed is None:
+            last = place
         _stand(scope, name, place)
         stands[name] = (place, name, scope)
         script.todo.append(Stand(place, scope.number, steps, silent, plan.gaps.get(name, ())))
@@ -129,6 +133,9 @@ def _write(plan: Plan, names: tuple[str, ...]) -> Script:
     return script
 
 
+_PEOPLE = frozenset({"PRT", "ROL"})
+_OF_NOBODY = frozenset({"AL1", "DG1", "GT1", "IAM", "NK1", "SPM"})
+"""Segments that start a thing in which no map lets a person take part."""
 _OF_A_VISIT = frozenset({"DG1", "PR1", "OBX", "GT1", "PRB", "FT1", "ACC"})
 """Segments whose natural keys or links name the visit."""
 

@@ -216,3 +216,12 @@ def test_what_is_seen_of_a_person_is_no_result_of_the_order_below() -> None:
     weight, glucose = resources(one(message("ORU^R30^ORU_R30", *segments)), "Observation")
     assert "basedOn" not in weight
     assert "basedOn" in glucose
+
+
+@pytest.mark.parametrize("between", ["DG1|1||I10^HTN^I10", "SPM|1|S1^F1||BLD"])
+def test_a_person_behind_a_diagnosis_or_a_specimen_is_not_the_observer_before_it(between: str) -> None:
+    person = seg("PRT", {2: "AD", 4: "SB", 5: "80^Spm^S"})
+    lines = ["PID|||1^^^NS^MR", "OBR|1||F1|A", "OBX|1|NM|B||1|g|||||F", between, person]
+    conversion = one(message("ORU^R01^ORU_R01", *lines))
+    assert "performer" not in only(conversion, "Observation")
+    assert ("segment-out-of-place", "PRT") in {(f.code, f.location) for f in conversion.findings}
