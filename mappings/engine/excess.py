@@ -40,6 +40,12 @@ def excess(run: Run, seg: Segment, number: int, said: Node | dict[str, Any]) -> 
     return False
 
 
+def excess_of(run: Run, seg: Segment, number: int, said: Node | dict[str, Any]) -> bool:
+    """Note it of a field that has a slot of its own by what stands in that slot alone, where there is one."""
+    own = said.slots.get(f"{seg.name}-{number}") if isinstance(said, Node) and said.slots is not None else None
+    return excess(run, seg, number, {"": own} if own else said)
+
+
 def excess_anew(run: Run, seg: Segment, number: int, said: Node | dict[str, Any], group: int) -> None:
     """Note it of a field that a function takes, and remember the texts that are of their type's shape."""
     if excess(run, seg, number, said) and len(seg.texts[number]) <= LONGEST:

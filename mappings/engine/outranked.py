@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from mappings.engine import codegen
 from mappings.engine.codegen import Row, Unit, Writer
 from mappings.engine.conditions import Reference
-from mappings.engine.excess import excess, excess_anew
+from mappings.engine.excess import excess_anew, excess_of
 from mappings.engine.helpers import EMPTY, valued
 from mappings.engine.protocols import CLEAR
 from mappings.engine.registry import FUNCTIONS
@@ -110,7 +110,7 @@ def note_rest(unit: Unit, shop: Shop, rows: Sequence[Row], number: int) -> None:
 
 def note_excess(unit: Unit, shop: Shop, number: int) -> None:
     """Write the check of a field's value `v` against its data type, where there is more than one text in it."""
-    call = shop.writer.keep("excess", excess)
+    call = shop.writer.keep("excess_of", excess_of)
     shop.writer.add("if len(v) > 1 or len(v[0]) > 1 or len(v[0][0]) > 1:")
     shop.writer.add(f"    {call}(run, seg, {number}, {_filled(unit)})")
 

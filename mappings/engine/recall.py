@@ -229,8 +229,13 @@ def say(group: int, text: str, have: Any, call: Group, seg: Segment, run: Run, n
         for slot, path in have.clears:
             node.clear(slot, path)
         return have.values
-    call(seg, run, node, o)
-    return None
+    if o is None:
+        call(seg, run, node, None)
+        return None
+    # What a field holds beyond its type is looked for in what this field has said, as it is when it is learned.
+    own: dict[str, Any] = {}
+    call(seg, run, node, own)
+    return own
 
 
 def _learn(group: int, text: str, call: Group, seg: Segment, run: Run, sheet: Sheet) -> Any:  # noqa: PLR0917 - see above

@@ -163,3 +163,12 @@ def test_a_finding_comes_again_with_the_text_that_caused_it() -> None:
     found = [[(f.code, f.location) for f in converter.convert(message).findings] for _ in range(4)]
     assert ("unmapped-code", "PID-16.1") in found[0] or ("unmapped-code", "PID-16") in found[0]
     assert found == [found[0]] * 4
+
+
+def test_what_a_field_holds_too_much_is_noted_the_first_time_as_the_second() -> None:
+    converter = Hl7v2Converter(PROFILE)
+    line = "OBX|1|NM|1^x^L||5|L||||F|||20240101||||x|||LARM^x^L|||||||||RSLT|NUM^x^L"
+    message = parsed("ORU^R01", "PID|||1^^^NS^MR", "OBR|1||F1|A", line)
+    first, second = (converter.convert(message).findings for _ in range(2))
+    assert [f.location for f in first if f.location.startswith("OBX-30")] == ["OBX-30.2", "OBX-30.3"]
+    assert first == second
