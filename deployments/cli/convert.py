@@ -21,7 +21,7 @@ _HL7 = (b"MSH", b"FHS", b"BHS", b"\x0bMSH", b"\x0b")
 
 def convert(
     paths: Annotated[
-        list[str] | None, typer.Argument(metavar="PATH…|-", help="Files, or - for standard input.")
+        list[str] | None, typer.Argument(metavar="PATH…|-", help="Files, folders, or - for standard input.")
     ] = None,
     format_name: Annotated[
         str, typer.Option("--format", help="hl7v2, csv, fhir-ndjson, fhir-bundle; seen from the content if not given.")
@@ -36,7 +36,8 @@ def convert(
 ) -> None:
     """Convert files and print one line of JSON a record: source, index, bundle, findings.
 
-    `bundle` is null where a record has an error; then the exit code is 1.
+    `bundle` is null where a record has an error; then the exit code is 1. Of a folder every file below it is read;
+    what is neither HL7 v2 nor FHIR is named on standard error and left out.
     """
     if coverage:
         from tasks.convert.coverage import report
@@ -47,11 +48,28 @@ def convert(
         raise typer.BadParameter("which file? give a path, or - for standard input")
     profile = _profile(mapping, partner, timezone, fhir_version)
     failed = False
-    for path in paths:
+    for path, found in _files(paths):
         with _open(path) as stream:
-            failed = _file(path, stream, format_name, profile) or failed
+            head = stream.read(_CHUNK)
+            name = format_name or guess(head)
+            if found and name == "csv" and not mapping:
+                print(f"{path}: left out: neither HL7 v2 nor FHIR; for CSV say --mapping", file=sys.stderr)
+                continue
+            failed = _file(path, head, stream, _pipeline(path, name, profile)) or failed
     if failed:
         raise typer.Exit(1)
+
+
+def _files(paths: list[str]) -> Iterator[tuple[str, bool]]:
+    """Yield each file, and whether it was found in a folder; there hidden files are not looked at."""
+    for path in paths:
+        folder = Path(path)
+        if not folder.is_dir():
+            yield path, False
+            continue
+        for file in sorted(folder.rglob("*")):
+            if file.is_file() and not any(part.startswith(".") for part in file.relative_to(folder).parts):
+                yield str(file), True
 
 
 def _open(path: str) -> IO[bytes]:
@@ -73,12 +91,10 @@ def _profile(mapping: str, partner: str, timezone: str, fhir_version: str) -> Pr
     return Profile(partner, mapping, timezone or None, fhir_version=fhir_version)
 
 
-def _file(path: str, stream: IO[bytes], format_name: str, profile: Profile) -> bool:
+def _file(path: str, head: bytes, stream: IO[bytes], pipeline: Pipeline) -> bool:
     from mappings.engine.json import dumps
     from tasks.errors import BadRecord
 
-    head = stream.read(_CHUNK)
-    pipeline = _pipeline(path, head, format_name, profile)
     failed = False
     try:
         for frame in pipeline.format.split(_chunks(head, stream)):
@@ -99,11 +115,10 @@ def _chunks(head: bytes, stream: IO[bytes]) -> Iterator[bytes]:
         head = stream.read(_CHUNK)
 
 
-def _pipeline(path: str, head: bytes, format_name: str, profile: Profile) -> Pipeline:
+def _pipeline(path: str, name: str, profile: Profile) -> Pipeline:
     from tasks.errors import ConfigError
     from tasks.pipeline import Pipeline
 
-    name = format_name or guess(head)
     if name == "csv" and not profile.mapping:
         raise ConfigError(f"{path}: looks like CSV: say with --mapping which mapping file is meant (mappings/csv)")
     return Pipeline(replace(profile, mapping=profile.mapping or "v2"), name)
@@ -114,6 +129,8 @@ def guess(head: bytes) -> str:
     text = head.removeprefix(b"\xef\xbb\xbf").lstrip()
     if head.startswith(_HL7) or text[:4].lstrip(b"\x0b").startswith((b"MSH", b"FHS", b"BHS")):
         return "hl7v2"
+    if text.startswith(b"["):
+        return "fhir-ndjson"
     if text.startswith(b"{"):
         first = text.split(b"\n", 1)[0].strip()
         whole = first.endswith(b"}") and first.count(b"{") == first.count(b"}")

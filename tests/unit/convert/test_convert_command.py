@@ -50,6 +50,20 @@ def test_a_record_that_cannot_be_converted_has_no_bundle_and_ends_with_1() -> No
     assert [finding["severity"] for finding in lines[0]["findings"]] == ["error"]
 
 
+def test_of_a_folder_every_file_is_read_and_what_is_no_message_named_and_left_out(tmp_path: Path) -> None:
+    below = tmp_path / "in" / "deep"
+    below.mkdir(parents=True)
+    (below / "b.hl7").write_bytes((CASES / "adt-a40-merge" / "input.hl7").read_bytes())
+    (tmp_path / "a.json").write_text('{"resourceType": "Patient",\n "id": "p"}')
+    (tmp_path / "LICENSE").write_text("Some words, not a message.\n")
+    (tmp_path / ".hidden").write_text("MSH|nothing")
+    code, lines, said = sluice("--timezone", "America/New_York", str(tmp_path))
+    assert code == 0
+    assert {line["source"] for line in lines} == {str(tmp_path / "a.json"), str(below / "b.hl7")}
+    (told,) = said.splitlines()
+    assert told.startswith(f"{tmp_path / 'LICENSE'}: left out")
+
+
 @pytest.mark.parametrize("arguments", [["/no/such/file"], ["--timezone", "Nowhere", "-"], []])
 def test_misuse_is_one_line_and_2(arguments: list[str]) -> None:
     code, lines, said = sluice(*arguments, given=b"MSH|^~\\&|A|||||||||P|2.5\r")
