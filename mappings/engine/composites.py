@@ -174,6 +174,7 @@ def assembly_order(components: Components, run: Run, at: str, table: Table | Non
 _ASSEMBLY = "http://hl7.org/fhir/StructureDefinition/humanname-assembly-order"
 
 
+ADDRESS, NUMBER = "urn:sluice:communication-address", "urn:sluice:telephone-number"
 _NET = {"Internet", "X.400", "INTERNET", "internet"}
 
 
@@ -192,12 +193,10 @@ def telecom(components: Components, run: Run, at: str, table: Any, value: dict[s
     if "value" not in value:
         value.clear()
         return
-    if address and number and address != number:
-        run.find("component-not-carried", f"{at}.4")
-    if not number and text_of(components, 12):
-        run.find("component-not-carried", f"{at}.12")
-    if text_of(components, 1) and not _same_number(text_of(components, 1), value["value"]):
-        run.find("component-not-carried", f"{at}.1")
+    # A number and an address on the net in one XTN, as before 2.7: FHIR's ContactPoint has one value.
+    for url, said in ((ADDRESS, address), (NUMBER, text_of(components, 12)), (NUMBER, text_of(components, 1))):
+        if said and not _same_number(said, value["value"]):
+            value.setdefault("extension", []).append({"url": url, "valueString": said})
     value["system"] = _system(value.get("system"), kind, use, value["value"])
     if kind == "CP" and value.get("use") in {None, "home"}:
         value["use"] = "mobile"

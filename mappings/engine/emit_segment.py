@@ -210,7 +210,7 @@ def _slot(unit: Unit, row: Row) -> str:
 
 
 def _clear(unit: Unit, writer: Writer, row: Row) -> None:
-    if unit.within or not row.said:
+    if unit.within or not row.said or row.line.values.get("reps") == "further":
         writer.add("pass")
         return
     when = codegen.condition(row.line, field_term(unit.root))
@@ -227,6 +227,8 @@ def _field_row(unit: Unit, shop: Shop, row: Row) -> None:
     assert row.source is not None  # noqa: S101 - the caller groups by it
     if row.source.rep:
         writer.add(f"for c in v[{row.source.rep - 1}:{row.source.rep}]:")
+    elif row.line.values.get("reps") == "further":
+        writer.add("for c in v[1:]:")
     elif row.many or row.line.values.get("reps") == "all":
         writer.add("for c in v:")
     else:
@@ -234,7 +236,7 @@ def _field_row(unit: Unit, shop: Shop, row: Row) -> None:
         if (
             "ref" not in row.line.values
             and "const" not in row.line.values
-            and not (meant and elsewhere(unit, shop, row))
+            and not (meant and (_goes_on(unit, row) or elsewhere(unit, shop, row)))
         ):
             place = place_of(unit, row.source, None, None)
             severity = ", 'information'" if meant else ""
@@ -246,6 +248,15 @@ def _field_row(unit: Unit, shop: Shop, row: Row) -> None:
         _put_row(unit, writer, row, value)
 
     _value_of_field(unit, shop, row, put)
+
+
+def _goes_on(unit: Unit, row: Row) -> bool:
+    """Say whether another row of the map takes the further repetitions of this one's field, when this one does."""
+    same = ("from", "when")
+    return any(
+        line.values.get("reps") == "further" and all(line.values.get(key) == row.line.values.get(key) for key in same)
+        for line in unit.rows
+    )
 
 
 def _value_of_field(unit: Unit, shop: Shop, row: Row, put: Put) -> None:
