@@ -274,3 +274,22 @@ def test_a_field_of_very_many_repetitions_loses_none_and_says_none_twice() -> No
     patient = only(one(message("ADT^A08", seg("PID", {3: numbers, 5: names}))), "Patient")
     assert [identifier["value"] for identifier in patient["identifier"]] == [str(number) for number in range(300)]
     assert [name["family"] for name in patient["name"]] == [f"F{number}" for number in range(300)]
+
+
+def test_an_address_on_the_net_beside_a_number_is_kept() -> None:
+    patient = only(
+        one(message("ADT^A08", seg("PID", {3: "1^^^A^MR", 13: "(509) 555-1212^^^j@example.org"}))), "Patient"
+    )
+    (telecom,) = patient["telecom"]
+    assert telecom["value"] == "(509) 555-1212"
+    assert telecom["extension"] == [{"url": "urn:sluice:communication-address", "valueString": "j@example.org"}]
+
+
+def test_who_stands_after_the_first_where_fhir_has_one_is_kept_beside_it() -> None:
+    order = seg("ORC", {1: "NW", 2: "P1", 12: "7^Who^Jim~8^Who^Jim~9^Else^Ann"})
+    conversion = one(message("ORM^O01^ORM_O01", PATIENT, order, seg("OBR", {2: "P1", 4: "A", 16: "7^Who^Jim"})))
+    request = only(conversion, "ServiceRequest")
+    people = {f"Practitioner/{one['id']}": one for one in resources(conversion, "Practitioner")}
+    beside = [e["valueReference"]["reference"] for e in request["extension"] if e["url"].endswith("further-requester")]
+    assert [people[one]["identifier"][0]["value"] for one in beside] == ["8", "9"]
+    assert not [finding for finding in conversion.findings if finding.code == "repetition-not-carried"]
