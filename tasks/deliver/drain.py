@@ -6,10 +6,10 @@ from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 
 from tasks.deliver.fhir_order import references
-from tasks.deliver.port import Destination, Item, Outcome, Remembers, UsesStore
+from tasks.deliver.port import Destination, Item, Outcome, Remembers, Together, UsesStore
 from tasks.errors import Transient
 from tasks.failpoints import reached
-from tasks.ledger import outbox, peers
+from tasks.ledger import outbox, peers, rounds
 from tasks.ledger.db import Connection
 from tasks.ledger.outbox import Pending
 from tasks.model import Finding
@@ -34,10 +34,9 @@ def drain(
     counts: Counter[str] = Counter()
     if isinstance(destination, UsesStore):
         destination.use(outbox.Lookup(connection))
-    while pending := outbox.pending(connection, name, ROUND):
+    while due := _due(connection, name, destination):
         reached("outbox-claimed")
-        said = [_said(row) for row in pending if row.said]
-        ready, held = _in_order(connection, name, [row for row in pending if not row.said])
+        said, ready, held = due
         if isinstance(destination, Remembers):
             mentioned = {key for row in ready for key in (row.key, *_references(row))}
             destination.remember(outbox.remote_ids(connection, name, mentioned))
@@ -46,7 +45,9 @@ def drain(
         if pause is None:
             outbox.resume(connection, name)
             waiting = [_answer(Outcome(_item(row), "retry", "waits", retry_after=WAIT)) for row in held]
-            outbox.settle(connection, name, [*said, *answers, *waiting])
+            with connection.transaction():
+                outbox.settle(connection, name, [*said, *answers, *waiting])
+                rounds.end(connection, name)
         counts.update(answer.status for answer in (*said, *answers))
         counts["retry"] += len(held)
         if pause is not None:
@@ -55,6 +56,20 @@ def drain(
         if not said and all(answer.status == "retry" for answer in answers):
             break
     return +counts
+
+
+def _due(
+    connection: Connection, name: str, destination: Destination
+) -> tuple[list[outbox.Answer], list[Pending], list[Pending]] | None:
+    """Return what the destination said itself, what it is to be sent and what waits; None where nothing is due."""
+    if isinstance(destination, Together) and (unfinished := rounds.again(connection, name)):
+        return [], unfinished, []
+    if not (pending := outbox.pending(connection, name, ROUND)):
+        return None
+    ready, held = _in_order(connection, name, [row for row in pending if not row.said])
+    if isinstance(destination, Together):
+        rounds.begin(connection, name, ready)
+    return [_said(row) for row in pending if row.said], ready, held
 
 
 def _in_order(connection: Connection, name: str, pending: list[Pending]) -> tuple[list[Pending], list[Pending]]:

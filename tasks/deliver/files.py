@@ -115,6 +115,7 @@ class FilesDestination:
     """Writes what is new into files of one folder."""
 
     Options: ClassVar[type[DestinationOptions]] = FilesOptions
+    together = True
 
     def __init__(self, options: FilesOptions, connection: Mapping[str, str]) -> None:
         kind = registry.find("sources", options.kind)

@@ -146,3 +146,10 @@ class Remembers(Protocol):
 
     def remember(self, ids: Mapping[str, str]) -> None:
         """Take its own ids of things (`Type/id`) that it was sent before."""
+
+
+@runtime_checkable
+class Together(Protocol):
+    """A destination that writes many things into one: after a crash it is given the same again, and nothing more."""
+
+    together: bool

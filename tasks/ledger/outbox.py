@@ -93,14 +93,14 @@ def pending(connection: Connection, destination: str, limit: int) -> list[Pendin
     Nothing is due while the destination is left alone (`pause`).
     """
     rows = connection.execute(_whole(PENDING), {"to": destination, "limit": limit}).fetchall()
-    return [_pending(row) for row in rows]
+    return [of_row(row) for row in rows]
 
 
 def among(connection: Connection, destination: str, keys: Collection[str]) -> tuple[list[Pending], set[str]]:
     """Return which of these (`Type/id`) are due for the destination, and which of them wait for their time."""
     types, ids = _split(keys)
     rows = connection.execute(_whole(AMONG), {"to": destination, "types": types, "ids": ids}).fetchall()
-    return [_pending(row) for row in rows if row[-1]], {f"{row[0]}/{row[1]}" for row in rows if not row[-1]}
+    return [of_row(row) for row in rows if row[-1]], {f"{row[0]}/{row[1]}" for row in rows if not row[-1]}
 
 
 def remote_ids(connection: Connection, destination: str, keys: Collection[str]) -> dict[str, str]:
@@ -252,7 +252,8 @@ def _whole(turn: str) -> bytes:
     return "".join((turn, _ROWS)).encode()
 
 
-def _pending(row: tuple[Any, ...]) -> Pending:
+def of_row(row: tuple[Any, ...]) -> Pending:
+    """Return what one row of the queue says."""
     kind, key, version, text, said, attempts, remote_id, at, _due = row
     return Pending(kind, key, version, text and loads(text), said, attempts, remote_id, text or "", at)
 

@@ -253,19 +253,61 @@ def _message(head: bytes, kept: dict[bytes, bytes], number: int, kind: bytes) ->
 def test_killed_before_it_is_noted_a_file_is_written_again_and_is_the_same(whole_day, tmp_path, monkeypatch, said):
     monkeypatch.setenv("SLUICE_CONNECTION_OUT", json.dumps({"root": str(tmp_path)}))
     whole_day.destination(f"kind: directory\nconnection: out\npath: given\n{said}")
-    whole_day._write("northside.hl7", [(one.name, one.data) for one in whole_day.day.northside[:1]])
+    first, second = whole_day.day.northside[:2]
+    whole_day._write("northside.hl7", [(first.name, first.data)])
     whole_day.run()
+    _killed_while_it_delivers(whole_day, tmp_path)
+    given = _given(tmp_path)
+    now = time.time()
+    while int(time.time()) == int(now):  # whatever names a file by the clock would name it otherwise now
+        time.sleep(0.05)
+    # what is published meanwhile goes into files of its own
+    whole_day._write("northside.hl7", [(second.name, second.data)])
+    whole_day.run()
+    assert set(deliver(whole_day)) <= {"sent", "unchanged"}
+    after = _given(tmp_path)
+    assert given.items() < after.items() != {}
+    assert whole_day.rows("select count(*) from ledger.round") == [(0,)]
+    assert whole_day.rows("select distinct state from ledger.outbox") == [("confirmed",)]
+
+
+NEWER = """
+with old as (insert into fhir.history select * from fhir.resource where resource_type = 'Patient' returning id)
+update fhir.resource r set version_id = 2, published_at = now(), resource = r.resource || '{"active": true}'
+from old where old.id = r.id returning 1
+"""
+
+
+def test_a_version_that_was_being_written_is_written_again_as_it_was_and_the_newer_one_after_it(
+    whole_day, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("SLUICE_CONNECTION_OUT", json.dumps({"root": str(tmp_path)}))
+    whole_day.destination("kind: directory\nconnection: out\npath: given\n")
+    first = whole_day.day.northside[0]
+    whole_day._write("northside.hl7", [(first.name, first.data)])
+    whole_day.run()
+    _killed_while_it_delivers(whole_day, tmp_path)
+    given = _given(tmp_path)
+    whole_day.rows(NEWER)
+    whole_day.rows("update ledger.outbox set wanted = 2 where resource_type = 'Patient' returning 1")
+    deliver(whole_day)
+    after = _given(tmp_path)
+    assert given.items() < after.items()
+    newer = [json.loads(line) for name in after.keys() - given.keys() for line in after[name].splitlines()]
+    assert {(one["resourceType"], one["meta"]["versionId"], one["active"]) for one in newer} == {("Patient", "2", True)}
+    assert whole_day.rows("select distinct state, confirmed = wanted from ledger.outbox") == [("confirmed", True)]
+
+
+def _killed_while_it_delivers(day, tmp_path):
     failpoints.arm(tmp_path, "sent-unconfirmed", "kill")
-    killed = multiprocessing.get_context("fork").Process(target=_delivered_with, args=(whole_day, tmp_path))
+    killed = multiprocessing.get_context("fork").Process(target=_delivered_with, args=(day, tmp_path))
     killed.start()
     killed.join(60)
     assert killed.exitcode == -signal.SIGKILL
-    first = {file.name: file.read_bytes() for file in (tmp_path / "given").iterdir()}
-    second = time.time()
-    while int(time.time()) == int(second):  # whatever names a file by the clock would name it otherwise now
-        time.sleep(0.05)
-    assert set(deliver(whole_day)) <= {"sent", "unchanged"}
-    assert {file.name: file.read_bytes() for file in (tmp_path / "given").iterdir()} == first != {}
+
+
+def _given(tmp_path):
+    return {file.name: file.read_bytes() for file in (tmp_path / "given").iterdir()}
 
 
 def _delivered_with(day, points):
