@@ -7,6 +7,11 @@ lives on is folded from the newest word in each of its fields.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from psycopg.sql import SQL, Literal
+
 from tasks.ledger.db import Connection
 from tasks.publish.fold import fold
 
@@ -23,7 +28,7 @@ window thing as (
 """
 
 KINDS = """
-select coalesce(bool_or(living), false), coalesce(bool_or(not living and not alone), false) from said
+select resource_type, bool_or(living), bool_or(not living and not alone) from said group by resource_type
 """
 
 INCOMING = """
@@ -39,8 +44,8 @@ insert into incoming
     (resource_type, id, event_time, record_id, fhir_version, deleted, digest, living, place, destinations)
 select s.resource_type, s.id, s.event_time, s.record_id, s.fhir_version, s.deleted, s.digest, true, s.place,
        s.destinations
-from said s where s.living and s.alone
-  and not exists (select from fhir.resource r where r.resource_type = s.resource_type and r.id = s.id)
+from said s where s.living and s.alone and s.resource_type = {kind}
+  and not exists (select from fhir.resource r where r.resource_type = {kind} and r.id = s.id)
 """
 
 TOUCHED = """
@@ -92,22 +97,28 @@ on conflict (id, resource_type, record_id) do update
     where (c.event_time, c.said, c.live) is distinct from (excluded.event_time, excluded.said, true)
 """
 
+WEIGHED = """
+create temp table weighed (
+    resource_type text collate "C", id text collate "C", event_time timestamptz, record_id bigint, fhir_version text,
+    deleted boolean, digest bytea, living boolean, place tid, folded tid, destinations text[], old_version int,
+    old_time timestamptz, old_record bigint, old_digest bytea, old_deleted boolean, same boolean
+) on commit drop
+"""
+
 # the store is looked into once: what stands there of each resource, and whether that says the same; with where it is to
 # go, where one statement is all that a batch says of it
-WEIGHED = """
-create temp table weighed on commit drop as
-select i.resource_type, i.id, i.event_time, i.record_id, i.fhir_version, i.deleted, i.digest, i.living, i.place,
-       i.folded, i.destinations, r.version_id as old_version, r.event_time as old_time, r.record_id as old_record,
-       r.digest as old_digest, r.deleted as old_deleted,
-       r.id is not null and r.digest = i.digest and r.deleted = i.deleted as same
+WEIGH = """
+insert into weighed
+select i.*, r.version_id, r.event_time, r.record_id, r.digest, r.deleted,
+       r.id is not null and r.digest = i.digest and r.deleted = i.deleted
 from (
     select resource_type, id, event_time, record_id, fhir_version, deleted, digest, false as living, place,
            null::tid as folded, case when alone then destinations end as destinations
-    from said where not living and turn = 1
+    from said where not living and turn = 1 and resource_type = {kind}
     union all
     select resource_type, id, event_time, record_id, fhir_version, deleted, digest, living, place, ctid, destinations
-    from incoming
-) i left join fhir.resource r on r.resource_type = i.resource_type and r.id = i.id
+    from incoming where resource_type = {kind}
+) i left join fhir.resource r on r.resource_type = {kind} and r.id = i.id
 """
 
 CHANGED = """
@@ -188,14 +199,14 @@ def of_batch(connection: Connection, batch_id: int, *, again: bool = False) -> i
     staged = connection.execute(SAID, {"batch": batch_id}).rowcount
     connection.execute("analyze said (resource_type, id, living, alone, turn)")
     create_incoming(connection)
-    row = connection.execute(KINDS).fetchone()
-    assert row is not None  # noqa: S101 - counts are one row
-    living, repeated = row
-    if living:
-        for statement in (NEW_THINGS, TOUCHED, *((UNCHANGED,) if again else ()), REVIVE, CONTRIBUTE):
+    kinds = connection.execute(KINDS).fetchall()
+    if living := [kind for kind, is_living, _ in kinds if is_living]:
+        by_type(connection, NEW_THINGS, living)
+        for statement in (TOUCHED, *((UNCHANGED,) if again else ()), REVIVE, CONTRIBUTE):
             connection.execute(statement)
         fold(connection, "touched")
     weigh(connection)
+    repeated = any(is_repeated for *_, is_repeated in kinds)
     for statement in (AGAIN, *((AGAIN_BESIDE, OLDER) if repeated else ()), *WEIGH_UP, LATE):
         connection.execute(statement)
     return staged
@@ -216,4 +227,18 @@ def weigh(connection: Connection) -> None:
     """Compare what `incoming` and the facts of `said` say with what the store has."""
     connection.execute("analyze incoming (resource_type, id, living)")
     connection.execute(WEIGHED)
+    kinds = connection.execute("select resource_type from said union select resource_type from incoming").fetchall()
+    by_type(connection, WEIGH, sorted(kind for (kind,) in kinds))
     connection.execute("analyze weighed (resource_type, id, living, same)")
+
+
+def by_type(
+    connection: Connection, statement: str, kinds: Iterable[str], params: Mapping[str, Any] | None = None
+) -> None:
+    """Run a statement for each resource type, as the literal `{kind}`.
+
+    A type that the planner knows is one partition of the store; one that comes with the rows is all of them, row by
+    row.
+    """
+    for kind in kinds:
+        connection.execute(SQL(statement).format(kind=Literal(kind)), params)
