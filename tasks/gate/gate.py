@@ -16,7 +16,7 @@ from typing import Any
 
 from mappings.engine.yamlfile import YamlFile, YamlMistake, nearest
 from tasks.core_views import core_views
-from tasks.errors import ConfigError
+from tasks.errors import ConfigError, Permanent
 from tasks.failpoints import reached
 from tasks.feed import Feed
 from tasks.gate.window import RECORDS, Window, columns, of_batch
@@ -99,11 +99,15 @@ def decide(
     A batch that an operator released is looked at all the same, and passes whatever is found. One of a full delivery
     `waits` until all of that is staged: only then is known what is missing; one of any delivery where the feed limits
     the share of bad records: only then is known how many there are. What is above that limit is held apart.
+
+    Raises `Permanent` where the feed has no such batch: a server that crashes moments after its staging forgets it.
     """
+    row = connection.execute("select verdict->'released', feed from ledger.batch where id = %s", (batch_id,)).fetchone()
+    if row is None or row[1] != feed.name:
+        raise Permanent(f"feed {feed.name}: batch {batch_id} was forgotten in a crash; run again, it is read anew")
+    released = row[0]
     if snapshot.is_being_read(connection, batch_id, limited=feed.quarantine.hold_above_percent < 100):
         return {"passed": False, "waits": True, "results": []}
-    row = connection.execute("select verdict->'released' from ledger.batch where id = %s", (batch_id,)).fetchone()
-    released = row[0] if row else None
     if released is None:
         with connection.transaction():
             claims.check(connection, f"feed:{feed.name}", token)

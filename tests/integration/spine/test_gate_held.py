@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from tasks.errors import ConfigError
+from tasks.errors import ConfigError, Permanent
+from tasks.feed import Feed
+from tasks.gate.gate import decide as judge
 from tasks.gate.held import held, reject, release
 from tasks.ledger import audit, claims
 from tasks.ledger.db import connect
@@ -79,6 +81,15 @@ def test_a_rejected_correction_takes_nothing_back(site, adt):
     decided(site, reject, batch)
     site.run()
     assert site.state() == before
+
+
+def test_a_number_that_a_crashed_server_gave_to_another_feeds_batch_is_not_judged_as_ones_own(site, held_batch):
+    other = Feed.model_construct(name="south.adt", partner="south")
+    with connect(site.url) as connection, claims.claim(site.url, "feed:south.adt", "run", 60) as token:
+        for batch in (held_batch["batch"], held_batch["batch"] + 1000):
+            with pytest.raises(Permanent, match=r"south\.adt: batch \d+ was forgotten"):
+                judge(connection, other, batch, token)
+        assert [row["batch"] for row in held(connection, site.feed)] == [held_batch["batch"]]
 
 
 def test_only_a_held_batch_can_be_decided_about_and_only_once(site, held_batch):
