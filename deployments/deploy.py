@@ -5,14 +5,17 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 from prefect import Flow
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.actions import WorkPoolCreate
+from prefect.client.schemas.filters import FlowFilter, FlowFilterName
+from prefect.client.schemas.responses import DeploymentResponse
 from prefect.deployments.runner import RunnerDeployment
-from prefect.exceptions import ObjectAlreadyExists
-from prefect.schedules import Cron, Interval
+from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound
+from prefect.schedules import Cron, Interval, Schedule
 from prefect.types.entrypoint import EntrypointType
 
 from deployments.changes import note_changes
@@ -38,18 +41,20 @@ def deploy(names: list[str], tell: Callable[[str], None], *, schedules: bool = T
     chosen = [feeds.load(name) for name in names or feeds.feed_files()]
     with get_client(sync_client=True) as client:
         _pool(client)
+
+        def register(flow: Flow[..., Any], name: str, schedule: Schedule | None, *tags: str, **parameters: str) -> None:
+            paused = _register(client, flow, name, parameters, schedule if schedules else None, *tags)
+            when = _words(schedule) if schedules else "started by hand"
+            tell(f"{flow.name}/{name}: deployed, {when}{paused}")
+
         for feed in chosen:
-            _register(ingest, feed.name, {"feed": feed.name}, _schedule(feed) if schedules else None, feed.partner)
-            tell(f"ingest/{feed.name}: deployed, {_words(feed)}")
+            register(ingest, feed.name, _schedule(feed), feed.partner, feed=feed.name)
         for name in destination_files():
-            _register(deliver_all, name, {"destination": name}, Interval(60) if schedules else None, "outbox")
-            tell(f"deliver/{name}: deployed, every 60s")
-        _register(expect, "all", {}, Interval(300) if schedules else None, "late")
-        tell("expect/all: deployed, every 300s")
-        _register(reap, "all", {}, Interval(REAP_SECONDS) if schedules else None, "reaper")
-        tell(f"reap/all: deployed, every {REAP_SECONDS}s")
-        _register(upkeep, "all", {}, Cron(UPKEEP_AT) if schedules else None, "ledger")
-        tell(f"upkeep/all: deployed, at {UPKEEP_AT}")
+            register(deliver_all, name, Interval(60), "outbox", destination=name)
+        register(expect, "all", Interval(300), "late")
+        register(reap, "all", Interval(REAP_SECONDS), "reaper")
+        register(upkeep, "all", Cron(UPKEEP_AT), "ledger")
+        _fileless(client, tell)
     note_changes(feed.name for feed in chosen if feed.name in feeds.feed_files())
     from deployments.alerts import register_alert, register_died
 
@@ -63,11 +68,23 @@ def _pool(client: SyncPrefectClient) -> None:
         client.create_work_pool(WorkPoolCreate(name=POOL, type="process"))
 
 
-def _register(flow: Flow[..., Any], name: str, parameters: dict[str, str], schedule: Any, *tags: str) -> None:
+def _register(
+    client: SyncPrefectClient,
+    flow: Flow[..., Any],
+    name: str,
+    parameters: dict[str, str],
+    schedule: Schedule | None,
+    *tags: str,
+) -> str:
+    """Register one deployment and return what to add to its line: what an operator paused stays paused."""
+    before = _registered(client, f"{flow.name}/{name}")
+    paused = before is not None and before.paused
+    off = before is not None and bool(before.schedules) and not any(one.active for one in before.schedules)
     deployment = flow.to_deployment(
         name=name,
         parameters=parameters,
-        schedules=[schedule] if schedule else [],
+        paused=paused,
+        schedules=[replace(schedule, active=not off)] if schedule else [],
         tags=[TAG, *tags],
         description=f"Sluice: {flow.name} {name}",
         work_pool_name=POOL,
@@ -77,9 +94,27 @@ def _register(flow: Flow[..., Any], name: str, parameters: dict[str, str], sched
     )
     assert isinstance(deployment, RunnerDeployment)  # noqa: S101
     deployment.apply()
+    return ", paused as it was" if paused or (off and schedule) else ""
 
 
-def _schedule(feed: feeds.Feed) -> Any:
+def _registered(client: SyncPrefectClient, name: str) -> DeploymentResponse | None:
+    try:
+        return client.read_deployment_by_name(name)
+    except ObjectNotFound:
+        return None
+
+
+def _fileless(client: SyncPrefectClient, tell: Callable[[str], None]) -> None:
+    """Tell of deployments whose file is gone; they stay, for another folder may have it."""
+    for flow, files in ((ingest, feeds.feed_files()), (deliver_all, destination_files())):
+        named = FlowFilter(name=FlowFilterName(any_=[flow.name]))
+        for one in client.read_deployments(flow_filter=named):
+            if one.name not in files and TAG in one.tags:
+                known = f"{flow.name}/{one.name}"
+                tell(f"{known}: has no file here; `prefect deployment delete {known}` where it is gone for good")
+
+
+def _schedule(feed: feeds.Feed) -> Schedule | None:
     if feed.schedule is None:
         return None
     if feed.schedule.cron:
@@ -87,7 +122,11 @@ def _schedule(feed: feeds.Feed) -> Any:
     return Interval(feeds.seconds(str(feed.schedule.every)))
 
 
-def _words(feed: feeds.Feed) -> str:
-    if feed.schedule is None:
+def _words(schedule: Schedule | None) -> str:
+    if schedule is None:
         return "without a schedule"
-    return f"every {feed.schedule.every}" if feed.schedule.every else f"at {feed.schedule.cron}"
+    if schedule.interval is None:
+        return f"at {schedule.cron}"
+    seconds = int(schedule.interval.total_seconds())
+    unit, of = next((unit, of) for unit, of in (("h", 3600), ("m", 60), ("s", 1)) if seconds % of == 0)
+    return f"every {seconds // of}{unit}"

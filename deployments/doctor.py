@@ -6,6 +6,7 @@ from typing import Any
 
 from tasks import work
 from tasks.errors import SluiceError
+from tasks.feed import feed_files
 from tasks.ledger import audit
 from tasks.ledger.db import Connection, connect
 from tasks.settings import settings, state_folder
@@ -43,6 +44,13 @@ CHECKS = {
 }
 
 
+UNENDED = """
+select distinct feed from ledger.batch where state in ('staged', 'held')
+union select distinct feed from ledger.delivery where state = 'landed' order by 1
+"""
+"""Feeds of which somebody has to go on: their next run, or an operator."""
+
+
 def examine() -> list[dict[str, Any]]:
     """Return one row a check: what was checked, whether it is good, and ids of what is not."""
     return [*_ledger(), *_services()]
@@ -53,7 +61,8 @@ def _ledger() -> list[dict[str, Any]]:
         config = settings()
         work.landing()
         with connect(config.warehouse_url) as connection:
-            return [*(_ask(connection, name, query) for name, query in CHECKS.items()), _trail(connection)]
+            asked = [_ask(connection, name, query) for name, query in CHECKS.items()]
+            return [*asked, _feeds(connection), _trail(connection)]
     except SluiceError as error:
         return [{"check": "settings and Postgres", "good": False, "detail": str(error)}]
 
@@ -61,6 +70,12 @@ def _ledger() -> list[dict[str, Any]]:
 def _ask(connection: Connection, name: str, query: str) -> dict[str, Any]:
     wrong = [str(row[0]) for row in connection.execute(query.encode()).fetchall()]
     return {"check": name, "good": not wrong, "detail": ", ".join(wrong)}
+
+
+def _feeds(connection: Connection) -> dict[str, Any]:
+    gone = [name for (name,) in connection.execute(UNENDED.encode()).fetchall() if name not in feed_files()]
+    check = "whatever has not ended is of a feed that has its file"
+    return {"check": check, "good": not gone, "detail": ", ".join(gone)}
 
 
 def _trail(connection: Connection) -> dict[str, Any]:

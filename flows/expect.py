@@ -12,7 +12,7 @@ from prefect.events import emit_event
 from tasks import log
 from tasks.errors import ConfigError
 from tasks.expected import Missed
-from tasks.feed import Feed, feed_files, load
+from tasks.feed import Feed, good_feeds
 from tasks.ledger import expectations
 from tasks.ledger.db import Connection, connect
 from tasks.settings import settings
@@ -39,13 +39,11 @@ def expect() -> dict[str, int]:
 
 def _feeds() -> list[Feed]:
     """Every feed that expects something; a feed file with a mistake keeps none of the others waiting."""
-    feeds = []
-    for name in feed_files():
-        try:
-            feeds.append(load(name))
-        except ConfigError as error:
-            log.get_logger(feed=name).error("feed file has mistakes", mistakes=len(error.problems))
-    return [feed for feed in feeds if feed.expect is not None]
+
+    def tell(name: str, error: ConfigError) -> None:
+        log.get_logger(feed=name).error("feed file has mistakes", mistakes=len(error.problems))
+
+    return [feed for feed in good_feeds(tell) if feed.expect is not None]
 
 
 def _tell(connection: Connection, one: Missed) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Container, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from datetime import date
 from functools import lru_cache
 from pathlib import Path
@@ -289,6 +289,17 @@ def find(name: str) -> Path:
 def load(name: str) -> Feed:
     """Return the feed of that name, or of a path to a feed file; raises `ConfigError` with every mistake in it."""
     return read(find(name))
+
+
+def good_feeds(tell: Callable[[str, ConfigError], object]) -> list[Feed]:
+    """Return the feeds whose file is right; of the others `tell` gets name and mistakes, and nobody waits for them."""
+    found = []
+    for name in feed_files():
+        try:
+            found.append(load(name))
+        except ConfigError as error:
+            tell(name, error)
+    return found
 
 
 def read(path: Path) -> Feed:

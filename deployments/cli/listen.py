@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from deployments.cli.output import warn
 from tasks.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -51,9 +52,7 @@ def http(
 
 def chosen(names: Sequence[str] | None, *kinds: str) -> list[Feed]:
     """Return the named feeds; of all feeds those of these kinds. Raises `ConfigError` where there is none."""
-    from tasks.feed import feed_files, load
-
-    named = [load(name) for name in names or feed_files()]
+    named = named_or_good(names)
     found = [feed for feed in named if feed.source.kind in kinds and _listens(feed)]
     if (names and len(found) < len(named)) or not found:
         kind = " or ".join(kinds)
@@ -61,6 +60,13 @@ def chosen(names: Sequence[str] | None, *kinds: str) -> list[Feed]:
             f"{'not every' if found else 'no'} feed {'named ' if names else ''}has `source: kind: {kind}`"
         )
     return found
+
+
+def named_or_good(names: Sequence[str] | None) -> list[Feed]:
+    """Return the named feeds; without names all whose file is right, the others are told of and keep nobody waiting."""
+    from tasks.feed import good_feeds, load
+
+    return [load(name) for name in names] if names else good_feeds(warn)
 
 
 def _listens(feed: Feed) -> bool:

@@ -7,11 +7,18 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mappings.engine.json import dumps
+from tasks.errors import ConfigError
 
 
 def as_json(value: Any) -> None:
     """Print a value as one line of JSON."""
     sys.stdout.write(dumps(value).decode() + "\n")
+
+
+def warn(_name: str, error: ConfigError) -> None:
+    """Print a feed's mistakes, a line each, where it is only left out."""
+    for problem in error.problems:
+        print(f"sluice: {problem}: left out", file=sys.stderr)
 
 
 def table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from deployments.cli.output import as_json, table
+from deployments.cli.output import as_json, table, warn
 
 
 def up() -> None:
@@ -69,7 +69,7 @@ def status(
     if late:
         from deployments.late import late_rows
 
-        listed = late_rows()
+        listed = late_rows(warn)
         if json:
             as_json(listed)
         elif listed:

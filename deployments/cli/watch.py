@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from deployments.cli.listen import Health, Host
+from deployments.cli.listen import Health, Host, named_or_good
 from tasks.errors import ConfigError
 
 
@@ -26,12 +26,11 @@ def watch(
     from deployments.runs import start
     from deployments.watch import Watcher, is_watched
     from tasks import log
-    from tasks.feed import feed_files, load
     from tasks.listen.health import Health as Pages
     from tasks.settings import settings
 
     log.configure()
-    chosen = [feed for feed in map(load, feeds or feed_files()) if is_watched(feed)]
+    chosen = [feed for feed in named_or_good(feeds) if is_watched(feed)]
     if not chosen:
         raise ConfigError("watch: none of these feeds has a source whose files can be listed")
     stop = threading.Event()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -19,7 +20,7 @@ class Health:
         try:
             self._server = ThreadingHTTPServer((host, port), _handler(ready))
         except OSError as error:
-            raise ConfigError(f"health: {host}:{port} cannot be listened on (errno {error.errno})") from None
+            raise ConfigError(f"health: {host}:{port} cannot be listened on: {os.strerror(error.errno or 0)}") from None
         self.port = int(self._server.server_address[1])
         threading.Thread(target=self._server.serve_forever, name="health", daemon=True).start()
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import ssl
 from collections import Counter, deque
 from collections.abc import Sequence
@@ -103,7 +104,7 @@ class Listener:
                 ssl_shutdown_timeout=5 if context else None,
             )
         except OSError as error:
-            raise ConfigError(f"mllp: {host}:{port} cannot be listened on (errno {error.errno})") from None
+            raise ConfigError(f"mllp: {host}:{port} cannot be listened on: {os.strerror(error.errno or 0)}") from None
         self.sweeper = loop.create_task(self._sweep())
 
     async def stop(self, patience: float = 20) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import socket
 from collections.abc import Awaitable, Callable, Sequence
@@ -97,7 +98,7 @@ def _socket(host: str, port: int) -> socket.socket:
     try:
         return socket.create_server((host, port), backlog=1024)
     except OSError as error:
-        raise ConfigError(f"http: {host}:{port} cannot be listened on (errno {error.errno})") from None
+        raise ConfigError(f"http: {host}:{port} cannot be listened on: {os.strerror(error.errno or 0)}") from None
 
 
 async def told_to_stop() -> None:

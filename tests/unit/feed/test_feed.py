@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from tasks.errors import ConfigError
-from tasks.feed import PACKAGED_FEEDS, Rule, feed_files, load, read, seconds
+from tasks.feed import PACKAGED_FEEDS, Rule, feed_files, good_feeds, load, read, seconds
 
 GOOD = "source: {kind: memory}\nformat: fhir-ndjson\n"
 
@@ -125,3 +125,14 @@ def test_every_packaged_feed_is_good(monkeypatch: pytest.MonkeyPatch) -> None:
     assert {"northside.hl7", "eastlab.results", "eastlab.roster", "county.registry"} <= set(feed_files())
     for name in feed_files():
         assert load(name).name == name
+
+
+def test_a_feed_file_with_a_mistake_keeps_no_other_feed_waiting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path, GOOD, "north.good.yaml")
+    write(tmp_path, "nonsense: [", "north.bad.yaml")
+    monkeypatch.setenv("SLUICE_FEEDS", str(tmp_path))
+    told: list[str] = []
+    assert [feed.name for feed in good_feeds(lambda name, _error: told.append(name))] == ["north.good"]
+    assert told == ["north.bad"]
