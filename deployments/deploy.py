@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
@@ -13,6 +13,7 @@ from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.actions import WorkPoolCreate
 from prefect.client.schemas.filters import FlowFilter, FlowFilterName
 from prefect.client.schemas.responses import DeploymentResponse
+from prefect.client.schemas.sorting import DeploymentSort
 from prefect.deployments.runner import RunnerDeployment
 from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound
 from prefect.schedules import Cron, Interval, Schedule
@@ -30,6 +31,7 @@ from tasks.destinations import destination_files
 POOL = "sluice"
 
 REAP_SECONDS = 300
+PAGE = 200
 UPKEEP_AT = "30 3 * * *"
 
 
@@ -107,11 +109,17 @@ def _registered(client: SyncPrefectClient, name: str) -> DeploymentResponse | No
 def _fileless(client: SyncPrefectClient, tell: Callable[[str], None]) -> None:
     """Tell of deployments whose file is gone; they stay, for another folder may have it."""
     for flow, files in ((ingest, feeds.feed_files()), (deliver_all, destination_files())):
-        named = FlowFilter(name=FlowFilterName(any_=[flow.name]))
-        for one in client.read_deployments(flow_filter=named):
+        for one in _deployed(client, flow.name):
             if one.name not in files and TAG in one.tags:
                 known = f"{flow.name}/{one.name}"
                 tell(f"{known}: has no file here; `prefect deployment delete {known}` where it is gone for good")
+
+
+def _deployed(client: SyncPrefectClient, flow: str) -> Iterator[DeploymentResponse]:
+    named, offset = FlowFilter(name=FlowFilterName(any_=[flow])), 0
+    while page := client.read_deployments(flow_filter=named, sort=DeploymentSort.NAME_ASC, limit=PAGE, offset=offset):
+        yield from page
+        offset += PAGE
 
 
 def _schedule(feed: feeds.Feed) -> Schedule | None:

@@ -31,7 +31,7 @@ def patient_merges(
 
 
 def patient_unmerge(
-    patient: Annotated[str, typer.Argument(help="The retired patient's id.")],
+    patient: Annotated[str, typer.Argument(help="The retired patient: Patient/ID, or the id alone.")],
     reason: Annotated[str, typer.Option(help="Why, for the audit trail; no patient data.")],
     json: Json = False,
 ) -> None:
@@ -41,6 +41,7 @@ def patient_unmerge(
     from tasks.publish.tables import refresh
     from tasks.settings import actor, settings
 
+    patient = patient.removeprefix("Patient/")
     with connect(settings().warehouse_url) as connection:
         done = unmerge(connection, patient, actor(), reason, refresh)
     if json:

@@ -13,6 +13,7 @@ import pytest
 from deployments.cli.main import main
 from tasks.ledger import expectations, outbox
 from tasks.ledger.db import connect
+from tests.integration.spine.test_merges import merge
 from tests.walks import SECTIONS, THROUGH_PREFECT, says, walks
 
 # great-expectations imports what Python deprecates
@@ -104,6 +105,11 @@ def bring_about(site, adt, tmp_path, monkeypatch):
         old = os.environ["SLUICE_LANDING_KEY"]
         monkeypatch.setenv("SLUICE_LANDING_KEY", f"new:{base64.b64encode(bytes(32)).decode()},{old}")
 
+    def merged():
+        site.write("day.hl7", adt(mrn="1"), adt(mrn="2", control="other"))
+        site.write("a40.hl7", merge("1", "2", "20260310100000-0500"))
+        site.run()
+
     incidents = {
         2: refusing,
         3: late,
@@ -114,13 +120,17 @@ def bring_about(site, adt, tmp_path, monkeypatch):
         11: delivered,
         14: delivered,
         15: rotated,
+        16: merged,
     }
     return lambda number: incidents.get(number, people)()
 
 
 def somebody(site):
     """The patient of whom a page's command speaks."""
-    rows = site.rows("select id from fhir.resource where resource_type = 'Patient' order by 1 limit 1")
+    rows = site.rows(
+        "select coalesce((select retired_id from fhir.identity), id) from fhir.resource "
+        "where resource_type = 'Patient' order by 1 limit 1"
+    )
     return f"Patient/{rows[0][0]}" if rows else "Patient/nobody"
 
 
@@ -140,4 +150,4 @@ def test_what_the_page_says_is_printed_is_printed(site, bring_about, number, cap
 
 
 def test_the_page_walks_through_every_incident_in_order():
-    assert sorted(SECTIONS) == list(range(1, 16))
+    assert sorted(SECTIONS) == list(range(1, 17))
