@@ -3,6 +3,7 @@
 An alternative is a line of parts; the first alternative whose parts are all valued names the thing.
 
     CX(PV1-19) EI(ORC-2) XCN(XCN) XON(XON) HD(HD) PL(PL)   an identifier with its assigning authority
+    EIP(SPM-2)                                             the placer's identifier, else the filler's
     CWE(OBX-3)                                             a code with its system, or its text
     PV1-44  XCN.2  OBX-4?                                  a text; with ? it may be absent
     id(Patient)  id(Encounter)?                            the id of what is in scope
@@ -71,6 +72,10 @@ def typed(kind: str, components: Components) -> tuple[bool, list[str]] | None:  
         return is_universal, [value, name]
     if kind == "EI":
         return _entity(components)
+    if kind == "EIP":
+        # The placer's number, which the order has and the result repeats, else the filler's.
+        pairs = (_entity([[sub] for sub in subs]) for subs in components[:2])
+        return next((found for found in pairs if found), None)
     if kind == "HD":
         space, value, scheme = (text_of(components, comp) for comp in (1, 2, 3))
         uri = universal(value, scheme) if value else None
@@ -88,7 +93,7 @@ def typed(kind: str, components: Components) -> tuple[bool, list[str]] | None:  
         ]
         return (False, parts) if any(parts) else None
     raise Mistake(
-        f"no kind of key {kind}{nearest(kind, [*_TYPED, 'EI', 'HD', 'CWE', 'PL', 'id', 'patient', 'content'])}"
+        f"no kind of key {kind}{nearest(kind, [*_TYPED, 'EI', 'EIP', 'HD', 'CWE', 'PL', 'id', 'patient', 'content'])}"
     )
 
 

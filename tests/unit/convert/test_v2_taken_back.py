@@ -155,3 +155,23 @@ def test_who_orders_is_reached_where_the_order_says_it(
     assert {f.location for f in conversion.findings if f.code == "address-of-nobody"} == lost
     addresses = [a for e in conversion.entries for a in e.resource.get("address", ())]
     assert len(addresses) == sum(at in orc and f"ORC-{at}" not in lost for at in (22, 24))
+
+
+def test_results_do_not_take_back_the_status_of_their_order() -> None:
+    patient = seg("PID", {3: "1^^^NS^MR"})
+    asked = one(message("ORM^O01", patient, "ORC|NW|P1^EHR", "OBR|1|P1^EHR||A"))
+    done = one(message("ORU^R01", patient, "ORC|RE|P1^EHR|F1^LAB", "OBR|1|P1^EHR|F1^LAB|A"))
+    completed = one(message("ORU^R01", patient, "ORC|RE|P1^EHR|F1^LAB||CM", "OBR|1|P1^EHR|F1^LAB|A"))
+    assert folded("ServiceRequest", asked, done)["status"] == "active"
+    assert folded("ServiceRequest", asked, completed)["status"] == "completed"
+
+
+def test_a_specimen_that_the_order_names_is_that_of_the_result() -> None:
+    patient = seg("PID", {3: "1^^^NS^MR"})
+    order = ["ORC|NW|P1^EHR", "OBR|1|P1^EHR||A", "SPM|1|S1&EHR||BLD"]
+    result = ["ORC|RE|P1^EHR|F1^LAB", "OBR|1|P1^EHR|F1^LAB|A", "SPM|1|S1&EHR^FS1&LAB||BLD"]
+    found = [
+        only(one(message(kind, patient, *lines)), "Specimen")
+        for kind, lines in (("OML^O21", order), ("ORU^R01", result))
+    ]
+    assert found[0]["id"] == found[1]["id"]
