@@ -57,6 +57,15 @@ def test_a_z_segment_changes_nothing_else(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", [name for name in INPUTS if name.startswith("full-")])
+def test_a_z_segment_anywhere_and_the_ends_of_lines_change_nothing(name: str) -> None:
+    text = text_of(name)
+    plain = [dumps(bundle(c)) for c in convert(text)]
+    within = re.sub(r"\r(?!MSH|$)", "\rZZ9|1|x^y~z\r", text)
+    others = (within, text.replace("\r", "\r\n"), "\ufeff" + text.replace("\r", "\n"), text.replace("\r", "\r\r"))
+    assert [[dumps(bundle(c)) for c in convert(other)] for other in others] == [plain] * 4
+
+
+@pytest.mark.parametrize("name", [name for name in INPUTS if name.startswith("full-")])
 def test_a_separator_with_nothing_behind_it_changes_nothing(name: str) -> None:
     text = text_of(name)
     texts = (re.sub(r"(?<=[^|^~&\r\\])(?=\||\r|$)", end, text) for end in ("^^", "~", "^&~"))

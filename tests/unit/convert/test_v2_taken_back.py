@@ -175,3 +175,11 @@ def test_a_specimen_that_the_order_names_is_that_of_the_result() -> None:
         for kind, lines in (("OML^O21", order), ("ORU^R01", result))
     ]
     assert found[0]["id"] == found[1]["id"]
+
+
+def test_what_was_given_does_not_start_a_stopped_order_again() -> None:
+    patient = seg("PID", {3: "1^^^NS^MR"})
+    stopped = one(message("RDE^O11", patient, "ORC|DC|P1^EHR", "RXE||A^b^L"))
+    given = one(message("RAS^O17", patient, "ORC|RE|P1^EHR", "RXA|0|1|20240301||A^b^L|1"))
+    assert folded("MedicationRequest", given)["status"] == "active"
+    assert folded("MedicationRequest", stopped, given)["status"] == "stopped"
