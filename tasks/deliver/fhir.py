@@ -16,6 +16,7 @@ from typing import ClassVar, Literal
 from pydantic import Field
 
 from mappings.engine import json
+from tasks.deliver.fhir_body import without_lone_alternates, without_marks
 from tasks.deliver.fhir_conditional import Conditional, conditional_types
 from tasks.deliver.fhir_ids import ClientIds, ServerIds, rewritten
 from tasks.deliver.fhir_limits import Breaker, BundleSize
@@ -27,9 +28,8 @@ from tasks.errors import ConfigError, Transient
 from tasks.http import Retry, client
 from tasks.http_auth import connection_auth, read_auth
 from tasks.http_pace import Pace
-from tasks.model import Finding, Resource
+from tasks.model import Finding
 
-_OURS = "urn:sluice:"
 _REMEMBERED = 100_000
 
 
@@ -42,6 +42,7 @@ class FhirOptions(DestinationOptions):
     - `ids: server` is for servers that assign their own ids: ours is then an identifier in `id_system`.
     - `match` names, by type, the system of the identifier by which the server knows such things already: they are
       updated conditionally by it.
+    - `alternate_codes: false` leaves out codes that hold the extension `alternate-codes` alone.
     - `timeout` is in seconds; `attempts` and `backoff` (seconds) are for requests that may be repeated at once.
     """
 
@@ -56,6 +57,7 @@ class FhirOptions(DestinationOptions):
     ids: Literal["client", "server"] = "client"
     id_system: str = "urn:sluice:id"
     match: dict[str, str] = Field(default_factory=dict)
+    alternate_codes: bool = True
     timeout: float = Field(default=60.0, gt=0)
     attempts: int = Field(default=3, ge=1, le=20)
     backoff: float = Field(default=0.5, gt=0)
@@ -84,6 +86,7 @@ class FhirDestination:
         if options.ids == "server" or options.match:
             wire.ids = ServerIds(options.id_system, self._base, wire.search, options.match)
         self._conditional = Conditional(wire.search)
+        self._alternates = options.alternate_codes
         self._wire = wire
         self._parallel = options.parallel
         self._store: Store | None = None
@@ -179,6 +182,8 @@ class FhirDestination:
         if item.resource is None:
             return Entry(item, key, b"", (), key)
         resource = without_marks(item.resource)
+        if not self._alternates:
+            resource = without_lone_alternates(resource)
         if item.names:
             resource = {**rewritten(resource, item.names, self._base), "id": key.partition("/")[2]}
         body = json.dumps(resource)
@@ -218,18 +223,6 @@ class FhirDestination:
         """Say whether the server holds an earlier version of what was refused: then a reference to it is good."""
         resource_type, _, ours = key.partition("/")
         return self._wire.look(Entry(Item(resource_type, ours, 0, None), key, b"", (), key)).status == 200
-
-
-def without_marks(resource: Resource) -> Resource:
-    """Return the resource without the extensions that are Sluice's own notes (`urn:sluice:cleared`)."""
-    extensions = resource.get("extension")
-    if not isinstance(extensions, list):
-        return resource
-    kept = [one for one in extensions if not (isinstance(one, dict) and str(one.get("url", "")).startswith(_OURS))]
-    if len(kept) == len(extensions):
-        return resource
-    out = {name: value for name, value in resource.items() if name != "extension"}
-    return out | ({"extension": kept} if kept else {})
 
 
 def _place_of(entry: Entry, key: str, base: str) -> str:
