@@ -89,7 +89,9 @@ def prepare(data: Path, password: str) -> None:
     finally:
         secret.unlink()
     if made.returncode:
-        why = (made.stderr.strip() or "no reason given").splitlines()[-1]
+        # the first complaint is the reason, the last what became of tidying up
+        said = made.stderr.strip().splitlines() or ["no reason given"]
+        why = next((line for line in said if "error:" in line or "FATAL" in line or "PANIC" in line), said[-1])
         raise ConfigError(f"{data}: Postgres cannot make its cluster there ({why}); set SLUICE_HOME to another folder")
 
 

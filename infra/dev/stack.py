@@ -74,6 +74,9 @@ class Stack:
         """Start what does not run yet; a second call changes nothing. Raises `ConfigError` where something fails."""
         with self._locked():
             self._load()
+            # before anything is made: a cluster takes its time
+            for name in PORTS:
+                _wanted_port(name)
             if not self._known("postgres"):
                 postgres.prepare(self.folder / "postgres", self._secret("postgres"))
             self._start(self._postgres(), tell)
@@ -120,7 +123,7 @@ class Stack:
     def _start(self, service: Service, tell: Callable[[str], None], *, wait: bool = True) -> None:
         known = self.running.get(service.name)
         if known is None or known.process() is None:
-            wanted = _wanted_port(service)
+            wanted = _wanted_port(service.name) if service.port else 0
             before = known.port if known else wanted
             port = free_port(before) if service.port else 0
             log = self.folder / "logs" / f"{service.name}.log"
@@ -329,10 +332,10 @@ def _variable(service: str) -> str:
     return "SLUICE_PORT_" + service.upper().replace("-", "_")
 
 
-def _wanted_port(service: Service) -> int:
-    text = os.environ.get(_variable(service.name), str(service.port))
+def _wanted_port(service: str) -> int:
+    text = os.environ.get(_variable(service), str(PORTS[service]))
     if not text.isdigit() or not int(text) <= 65535:
-        raise ConfigError(f"{_variable(service.name)}: a port's number, at most 65535, is needed")
+        raise ConfigError(f"{_variable(service)}: a port's number, at most 65535, is needed")
     return int(text)
 
 
