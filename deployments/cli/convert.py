@@ -62,14 +62,21 @@ def convert(
 
 def _files(paths: list[str]) -> Iterator[tuple[str, bool]]:
     """Yield each file, and whether it was found in a folder; there hidden files are not looked at."""
+    from tasks.errors import ConfigError
+
     for path in paths:
         folder = Path(path)
         if not folder.is_dir():
             yield path, False
             continue
-        for file in sorted(folder.rglob("*")):
-            if file.is_file() and not any(part.startswith(".") for part in file.relative_to(folder).parts):
-                yield str(file), True
+        files = [file for file in sorted(folder.rglob("*")) if file.is_file() and _shown(file.relative_to(folder))]
+        if not files:
+            raise ConfigError(f"{path}: no file is in this folder; give the path of one that holds some")
+        yield from ((str(file), True) for file in files)
+
+
+def _shown(path: Path) -> bool:
+    return not any(part.startswith(".") for part in path.parts)
 
 
 def _open(path: str) -> IO[bytes]:

@@ -130,7 +130,6 @@ def test_a_feed_file_that_may_not_be_read_is_told_in_one_line(sluice: Any, feed:
         (["run", "northside.hl7"], "no Prefect server: run `sluice up`, or set PREFECT_API_URL"),
         (["deploy"], "no Prefect server: run `sluice up`, or set PREFECT_API_URL"),
         (["convert", "/nothing/here"], "/nothing/here: No such file or directory; give the path of a file"),
-        (["convert", "/proc"], "/proc: Is a directory; give the path of a file"),
         (["convert", "--format", "hl7", "/dev/null"], "hl7 is not among the formats (did you mean hl7v2?)"),
         (["convert", "--format", "csv", "--mapping", "eastlab", "/dev/null"], "eastlab.yaml (did you mean eastlab"),
         (["convert", "--format", "hl7v2", "--timezone", "Mars/City", "/dev/null"], "no time zone 'Mars/City'"),

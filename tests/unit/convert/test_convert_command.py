@@ -64,6 +64,13 @@ def test_of_a_folder_every_file_is_read_and_what_is_no_message_named_and_left_ou
     assert told.startswith(f"{tmp_path / 'LICENSE'}: left out")
 
 
+def test_an_empty_folder_is_told(tmp_path: Path) -> None:
+    (tmp_path / ".hidden").write_text("MSH|nothing")
+    code, lines, said = sluice(str(tmp_path))
+    assert (code, lines) == (2, [])
+    assert f"{tmp_path}: no file is in this folder" in said
+
+
 @pytest.mark.parametrize("arguments", [["/no/such/file"], ["--timezone", "Nowhere", "-"], []])
 def test_misuse_is_one_line_and_2(arguments: list[str]) -> None:
     code, lines, said = sluice(*arguments, given=b"MSH|^~\\&|A|||||||||P|2.5\r")
