@@ -20,33 +20,18 @@ from tasks import failpoints
 from tasks.deliver import drain as draining
 from tasks.deliver.drain import drain
 from tasks.deliver.memory import MemoryDestination, MemoryOptions, box
-from tasks.destinations import open_destination
-from tasks.dispatch.records import Records
 from tasks.ledger import outbox
 from tasks.ledger.db import connect
 
 sys.path.insert(0, str(Path(__file__).parent))
-from whole_day import WholeDay
+from whole_day import DOWN, WholeDay, deliver, held
 
 MEDPLUM = Path(__file__).parents[2] / "interop" / "medplum.mjs"
-DOWN = "kind: fhir\nbase_url: http://127.0.0.1:9/fhir\nbackoff: 0.01\nattempts: 1\n"
 
 
 @pytest.fixture
 def whole_day(warehouse_url, tmp_path, monkeypatch):
     return WholeDay(warehouse_url, tmp_path, monkeypatch)
-
-
-def deliver(day, *, now=True):
-    """Drain as the flow does, once; return counts by status."""
-    with connect(day.url) as connection:
-        if now:
-            connection.execute("update ledger.destination set paused_until = null")
-        destination = open_destination("clinic")
-        try:
-            return drain(connection, "clinic", destination, Records(connection))
-        finally:
-            destination.close()
 
 
 def test_a_destination_that_was_stopped_gets_everything_once_and_in_order(whole_day, stub, monkeypatch):
@@ -101,14 +86,6 @@ def test_medplums_own_router_takes_the_whole_demo_within_its_limits(whole_day):
         process.terminate()
         process.wait(20)
         process.stdout.close()
-
-
-def held(base, kinds):
-    """How many resources of each type the server counts."""
-    import httpx
-
-    with httpx.Client(base_url=base, timeout=60) as http:
-        return Counter({kind: http.get(f"/{kind}?_summary=count&_total=accurate").json()["total"] for kind in kinds})
 
 
 @pytest.fixture

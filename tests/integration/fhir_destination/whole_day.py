@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterable
 from datetime import date
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import httpx
 import psycopg
 import pytest
 import yaml
 
 from infra.dev.partners import Day, generate
 from tasks import work
+from tasks.deliver.drain import drain
+from tasks.destinations import open_destination
+from tasks.dispatch.records import Records
 from tasks.feed import load
 from tasks.gate.gate import decide
 from tasks.ledger import claims
@@ -25,6 +30,8 @@ from tasks.publish.retract import due, retract
 from tasks.publish.store import publish
 from tasks.publish.tables import refresh
 from tasks.settings import PACKAGED_FEEDS
+
+DOWN = "kind: fhir\nbase_url: http://127.0.0.1:9/fhir\nbackoff: 0.01\nattempts: 1\n"
 
 
 @lru_cache
@@ -100,3 +107,21 @@ class WholeDay:
             path = self.folder / "drop" / feed / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(data)
+
+
+def deliver(day: WholeDay, *, now: bool = True) -> Counter[str]:
+    """Drain as the flow does, once; return counts by status."""
+    with connect(day.url) as connection:
+        if now:
+            connection.execute("update ledger.destination set paused_until = null")
+        destination = open_destination("clinic")
+        try:
+            return drain(connection, "clinic", destination, Records(connection))
+        finally:
+            destination.close()
+
+
+def held(base: str, kinds: Iterable[str]) -> Counter[str]:
+    """How many resources of each type the server counts."""
+    with httpx.Client(base_url=base, timeout=60) as http:
+        return Counter({kind: http.get(f"/{kind}?_summary=count&_total=accurate").json()["total"] for kind in kinds})
