@@ -35,14 +35,16 @@ with alone as materialized (
     from changed c join ledger.outbox o on o.resource_type = c.resource_type and o.id = c.id
     where c.old_version is not null
 ), gathered as (
-    select destination, resource_type, id, array_agg(record_id) as records, max(version) as version
+    select destination, resource_type, id, array_agg(record_id) as records, max(version) as version,
+           min(record_id) as first, max(record_id) as last
     from wished group by 1, 2, 3
 ), wanted as (
     select * from single
     union all
     -- one that came late has gone from `changed`: its version stands
     select g.destination, g.resource_type, g.id,
-           case when cardinality(g.records) = 1 then g.records
+           -- one record is gathered twice where it changes what a destination has
+           case when g.first = g.last then array[g.first]
            else (select array_agg(distinct record) from unnest(g.records) record) end,
            coalesce(g.version, coalesce(w.old_version, 0) + (c.id is not null)::int)
     from gathered g
