@@ -45,7 +45,7 @@ def run(
     except ViewError as error:
         raise Permanent(f"{place}: {error}; the rows before it were printed") from None
     except BrokenPipeError:
-        sys.stdout = None  # whoever reads has seen enough: nothing is left to flush
+        raise  # an `OSError` that is nobody's mistake: `main` ends the command
     except OSError as error:
         raise ConfigError(
             f"{error.filename}: {error.strerror}; name files that can be read, or - for standard input"

@@ -272,15 +272,24 @@ def test_what_nobody_foresaw_is_one_line_without_a_word_of_it(sluice: Any, home:
     assert "Zzyzx" not in answer.line
 
 
-def test_a_reader_who_has_seen_enough_is_no_error(home: Path) -> None:
+MESSAGE = "MSH|^~\\&|A|B|C|D|20260309||ADT^A01|{0}|P|2.5\rPID|1||{0}^^^B^MR||Doe^Jane\rPV1|1|I\r"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "record", "count"),
+    [
+        (["convert", "--timezone", "UTC", "-"], MESSAGE, 500),
+        (["views", "run", "patient", "-"], '{{"resourceType": "Patient", "id": "p{0}"}}\n', 5000),
+    ],
+)
+def test_a_reader_who_has_seen_enough_is_no_error(home: Path, arguments: list[str], record: str, count: int) -> None:
     import sys
 
     from tasks.settings import PROJECT
 
-    message = "MSH|^~\\&|A|B|C|D|20260309||ADT^A01|{0}|P|2.5\rPID|1||{0}^^^B^MR||Doe^Jane\rPV1|1|I\r"
     code = "from deployments.cli.main import main; main()"
     with subprocess.Popen(
-        [sys.executable, "-c", code, "convert", "--timezone", "UTC", "-"],
+        [sys.executable, "-c", code, *arguments],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -291,7 +300,7 @@ def test_a_reader_who_has_seen_enough_is_no_error(home: Path) -> None:
         assert process.stdout
         assert process.stderr
         feeder = threading.Thread(
-            target=_feed, args=(process.stdin, "".join(message.format(n) for n in range(500)).encode())
+            target=_feed, args=(process.stdin, "".join(record.format(n) for n in range(count)).encode())
         )
         feeder.start()
         process.stdout.read(100)
