@@ -134,9 +134,10 @@ def test_an_agents_keys_are_tried(
     where = tmp_path / "agent"
     agent = subprocess.Popen(["ssh-agent", "-D", "-a", str(where)], stdout=subprocess.DEVNULL)
     try:
-        while not where.exists():
-            pass
         monkeypatch.setenv("SSH_AUTH_SOCK", str(where))
+        # its socket is there before it listens; 2 says that no agent answers
+        while subprocess.run(["ssh-add", "-l"], check=False, capture_output=True).returncode == 2:
+            assert agent.poll() is None
         stranger = tmp_path / "stranger"
         asyncssh.generate_private_key("ssh-ed25519").write_private_key(str(stranger))
         stranger.chmod(0o600)
