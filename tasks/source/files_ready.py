@@ -118,6 +118,7 @@ class Marked:
         self._pattern = re.compile(re.escape(template).replace(r"\{name\}", "(.+)").replace(r"\{stem\}", "(.+)"))
         self._markers: dict[str, Entry] = {}
         self._waiting: dict[str, Entry] = {}
+        self._first: dict[str, bool] = {}
 
     def marker(self, name: str) -> str:
         """Return the name of the marker of `name`, in the same folder."""
@@ -146,8 +147,10 @@ class Marked:
 
     def _marks(self, marker: Entry, entry: Entry) -> bool:
         """Say whether the marker is this version's: SFTP and S3 tell whole seconds, in which two versions may fall."""
-        first = self._state.sighted(marker.name, marker.version) == 1
-        return entry.modified < marker.modified or (first and entry.modified == marker.modified)
+        if marker.name not in self._first:
+            # once a poll: several files may share a marker (`{stem}`)
+            self._first[marker.name] = self._state.sighted(marker.name, marker.version) == 1
+        return entry.modified < marker.modified or (self._first[marker.name] and entry.modified == marker.modified)
 
 
 class Listed:

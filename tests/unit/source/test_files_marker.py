@@ -7,9 +7,9 @@ from tasks.source.memory import MemoryState
 from tasks.source.port import Ready
 
 
-def poll(state: MemoryState, *listed: Entry) -> list[tuple[str, str]]:
+def poll(state: MemoryState, *listed: Entry, marker: str = "{name}.done") -> list[tuple[str, str]]:
     """Return name and version of what is ready in this listing and was not landed; land it."""
-    rule = rule_for(Ready(marker="{name}.done"), state, lambda entry: b"")
+    rule = rule_for(Ready(marker=marker), state, lambda entry: b"")
     for entry in listed:
         if not state.landed(entry.name, entry.version):
             list(rule.seen(entry))
@@ -38,3 +38,9 @@ def test_a_correction_with_a_marker_of_its_own_is_ready_at_once() -> None:
     state = MemoryState()
     poll(state, Entry("a.hl7", "v1", 1, 100.0), DONE)
     assert poll(state, Entry("a.hl7", "v2", 2, 101.0), Entry("a.hl7.done", "m2", 0, 101.0)) == [("a.hl7", "v2")]
+
+
+def test_files_that_share_a_marker_are_ready_at_once() -> None:
+    files = (Entry("a.hl7", "v1", 1, 100.0), Entry("a.pdf", "v1", 1, 100.0))
+    ready = poll(MemoryState(), *files, Entry("a.done", "m1", 0, 100.0), marker="{stem}.done")
+    assert [name for name, _ in ready] == ["a.hl7", "a.pdf"]
